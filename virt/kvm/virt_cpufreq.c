@@ -2,12 +2,11 @@
 /*
  * KVM virtual CPU frequency
  *
- * The register pages of the guest driver drivers/cpufreq/virtual-cpufreq.c,
- * served by the host kernel. A guest stores to set_perf the performance that it
- * needs; the store is recorded for the performance domain, and every thread
- * that runs a vCPU of the domain applies it to itself, as a utilization clamp,
- * on its way into the guest. A guest load of cur_perf tells the performance of
- * the CPU that the vCPU runs on.
+ * In-kernel backend of the guest driver drivers/cpufreq/virtual-cpufreq.c. The
+ * guest writes the performance that it needs to set_perf. KVM records it for the
+ * performance domain, and each thread that runs a vCPU of the domain applies it to
+ * itself, as a utilization clamp, on its next guest entry. cur_perf reads as the
+ * performance of the CPU on which the vCPU last entered the guest.
  *
  * Who protects what:
  *  - The register handlers run inside kvm->srcu and take no lock. What they
@@ -15,10 +14,9 @@
  *  - vcpu->virt_cpufreq is written under kvm->slots_lock, and read by the vCPU's
  *    own thread under RCU: with IRQs off on the way into the guest, where SRCU is
  *    not held on every architecture.
- *  - page->task, ->refused and ->applied belong to the thread that runs the vCPU,
- *    until the page has been detached and a grace period has passed.
+ *  - page->task, ->refused and ->applied are protected by vcpu->mutex. Release
+ *    touches them without, after detaching the page and a grace period.
  */
-#define pr_fmt(fmt) KBUILD_MODNAME ": " fmt
 
 #include <linux/anon_inodes.h>
 #include <linux/file.h>
@@ -29,7 +27,6 @@
 #include <linux/minmax.h>
 #include <linux/moduleparam.h>
 #include <linux/nospec.h>
-#include <linux/overflow.h>
 #include <linux/rcupdate.h>
 #include <linux/sched.h>
 #include <linux/sched/task.h>
@@ -78,7 +75,7 @@ struct kvm_virt_cpufreq_domain {
 	u32 request;
 	u32 capacity;
 	u32 nr_perf;
-	u32 perf[];
+	u32 perf[] __counted_by(nr_perf);
 };
 
 /**
@@ -126,11 +123,19 @@ struct kvm_virt_cpufreq {
 	struct kvm_virt_cpufreq_page pages[] __counted_by(nr_pages);
 };
 
+/* Without frequency invariance, assume the highest frequency. */
+#ifndef arch_scale_freq_capacity
+static unsigned long arch_scale_freq_capacity(int cpu)
+{
+	return SCHED_CAPACITY_SCALE;
+}
+#endif
+
 static bool enabled = true;
 module_param_named(virt_cpufreq, enabled, bool, 0644);
 MODULE_PARM_DESC(virt_cpufreq, "Let VMMs create virtual CPU frequency devices");
 
-/* On while the host has a device; off with a delay, so that VMs can come and go. */
+/* Enabled while any device exists; disabling is deferred, as VMs come and go. */
 DEFINE_STATIC_KEY_DEFERRED_FALSE(kvm_virt_cpufreq_used, HZ);
 
 u32 kvm_virt_cpufreq_supported(void)
@@ -154,8 +159,7 @@ static u32 request_to_util(const struct kvm_virt_cpufreq_domain *domain, u32 req
 
 /*
  * The performance of the CPU on which the page's vCPU last entered the guest, as
- * the host's own load tracking sees it. Without frequency invariance that is the
- * CPU's highest.
+ * the host's own load tracking sees it.
  */
 static u32 page_cur_perf(const struct kvm_virt_cpufreq_page *page)
 {
@@ -163,9 +167,7 @@ static u32 page_cur_perf(const struct kvm_virt_cpufreq_page *page)
 	unsigned int cpu = READ_ONCE(page->cpu);
 	u64 perf = arch_scale_cpu_capacity(cpu);
 
-#ifdef arch_scale_freq_capacity
 	perf = (perf * arch_scale_freq_capacity(cpu)) >> SCHED_CAPACITY_SHIFT;
-#endif
 	perf = div_u64(perf * highest_perf(domain), domain->capacity);
 
 	return clamp_t(u64, perf, 1, highest_perf(domain));
@@ -176,10 +178,7 @@ static struct kvm_virt_cpufreq *to_virt_cpufreq(struct kvm_io_device *io)
 	return container_of(io, struct kvm_virt_cpufreq, io);
 }
 
-/*
- * The page and the register that an access is to; NULL if it is not to a
- * register or not a 32-bit aligned one. The bus has checked the range.
- */
+/* NULL unless it is an aligned 32-bit access to a register, within the bus's range. */
 static struct kvm_virt_cpufreq_page *
 virt_cpufreq_decode(struct kvm_io_device *io, gpa_t addr, int len, u32 *reg)
 {
@@ -190,7 +189,8 @@ virt_cpufreq_decode(struct kvm_io_device *io, gpa_t addr, int len, u32 *reg)
 	if (len != sizeof(u32) || *reg % sizeof(u32) || *reg >= REG_END)
 		return NULL;
 
-	return &dev->pages[offset >> VIRT_CPUFREQ_PAGE_SHIFT];
+	return &dev->pages[array_index_nospec(offset >> VIRT_CPUFREQ_PAGE_SHIFT,
+					      dev->nr_pages)];
 }
 
 static int virt_cpufreq_read(struct kvm_vcpu *vcpu, struct kvm_io_device *io,
@@ -233,8 +233,8 @@ static int virt_cpufreq_read(struct kvm_vcpu *vcpu, struct kvm_io_device *io,
 }
 
 /*
- * Get the domain's vCPUs that are inside the guest out of it, so that they apply
- * what has been requested on their way back. A sleeping vCPU is left alone.
+ * Kick the domain's vCPUs out of the guest, so that they apply the request when
+ * they reenter it. A sleeping vCPU needs no kick.
  */
 static void virt_cpufreq_kick(struct kvm_virt_cpufreq_domain *domain,
 			      struct kvm_vcpu *self)
@@ -256,13 +256,18 @@ static void virt_cpufreq_request(struct kvm_vcpu *vcpu,
 	request = clamp(request, 1, highest_perf(domain));
 	vcpu->stat.generic.virt_cpufreq_requests++;
 
-	/*
-	 * Pairs with the barrier between vcpu->mode = IN_GUEST_MODE and the
-	 * entry hook: either the hook sees the request or the mode is seen here.
-	 */
+	/* Don't dirty the cache line for a repeated request. */
 	if (READ_ONCE(domain->request) == request)
 		return;
+
+	/*
+	 * The full barrier of xchg() pairs with smp_store_mb(vcpu->mode,
+	 * IN_GUEST_MODE): either the entry hook sees the new request, or
+	 * virt_cpufreq_kick() sees IN_GUEST_MODE.
+	 */
 	old = xchg(&domain->request, request);
+	if (old == request)
+		return;
 
 	trace_kvm_virt_cpufreq(vcpu->vcpu_id, domain->id, request,
 			       request_to_util(domain, request));
@@ -301,33 +306,31 @@ static const struct kvm_io_device_ops virt_cpufreq_ops = {
 
 /*
  * Apply the domain's request to the current thread, the one bound to the page.
- * Out of line, so that the usual way into the guest needs no stack frame.
+ * noinline keeps the fast path of the entry hook free of a stack frame.
  */
 static noinline void virt_cpufreq_apply(struct kvm_vcpu *vcpu,
 					struct kvm_virt_cpufreq_page *page,
 					u32 request)
 {
-	bool changed = request != page->applied;
 	u32 min = 0, max = SCHED_CAPACITY_SCALE;
+	bool changed = request != page->applied;
 
 	page->applied = request;
 
 	if (page->refused) {
 		vcpu->stat.generic.virt_cpufreq_refused += changed;
-		return;
-	}
-
-	if (request) {
+	} else {
 		u32 util = request_to_util(page->domain, request);
 
 		if (page->dev->flags & KVM_VIRT_CPUFREQ_HINT_MIN)
 			min = util;
-		if (page->dev->flags & KVM_VIRT_CPUFREQ_HINT_MAX)
+		if (page->dev->flags & KVM_VIRT_CPUFREQ_HINT_MAX && request)
 			max = util;
+		vcpu->stat.generic.virt_cpufreq_hints += changed;
 	}
 
+	/* Also if there is nothing to hint: it replaces another vCPU's hint. */
 	sched_set_uclamp_hint(page, min, max);
-	vcpu->stat.generic.virt_cpufreq_hints += changed;
 }
 
 /**
@@ -352,7 +355,7 @@ void __kvm_virt_cpufreq_enter(struct kvm_vcpu *vcpu)
 	if (page->cpu != cpu)
 		WRITE_ONCE(page->cpu, cpu);
 
-	/* No hints, or not bound yet: then KVM_REQ_VIRT_CPUFREQ is on its way. */
+	/* No hints, or not bound yet, in which case KVM_REQ_VIRT_CPUFREQ is pending. */
 	if (page->task != current)
 		return;
 
@@ -366,9 +369,8 @@ void __kvm_virt_cpufreq_enter(struct kvm_vcpu *vcpu)
  * kvm_virt_cpufreq_bind - bind a vCPU's register page to the current thread
  * @vcpu: the vCPU that the thread has begun to run
  *
- * Takes the hint from the thread that ran the vCPU before. What the current thread
- * is to get it applies on its way into the guest, unless it may not set its own
- * attributes.
+ * Clears the hint of the thread that ran the vCPU before. The current thread gets
+ * its hint on guest entry, if the LSM lets it set its own attributes.
  *
  * Context: the vCPU's thread. Process context, may sleep.
  */
@@ -408,10 +410,25 @@ static void virt_cpufreq_free(struct kvm_virt_cpufreq *dev)
 	kvfree(dev);
 }
 
+/* Leaves alone the vCPUs that another device has a page for. */
+static void virt_cpufreq_detach(struct kvm_virt_cpufreq *dev)
+{
+	u32 i;
+
+	lockdep_assert_held(&dev->kvm->slots_lock);
+
+	for (i = 0; i < dev->nr_pages; i++) {
+		struct kvm_virt_cpufreq_page *page = &dev->pages[i];
+
+		if (rcu_access_pointer(page->vcpu->virt_cpufreq) == page)
+			RCU_INIT_POINTER(page->vcpu->virt_cpufreq, NULL);
+	}
+}
+
 /*
- * Undoes everything, and also what a creation that failed had done: a page that
- * is not attached, and a device that is not on the bus, are passed over. May run
- * as task work of a vCPU thread, hence takes neither vcpu->mutex nor kvm->lock.
+ * Also cleans up after a failed attach, i.e. tolerates a device that is not on the
+ * bus. May run as task work of a vCPU thread, so
+ * must not take vcpu->mutex or kvm->lock.
  */
 static int virt_cpufreq_release(struct inode *inode, struct file *file)
 {
@@ -422,13 +439,7 @@ static int virt_cpufreq_release(struct inode *inode, struct file *file)
 	mutex_lock(&kvm->slots_lock);
 	/* On failure the bus is gone altogether, so the device has left it anyway. */
 	kvm_io_bus_unregister_dev(kvm, KVM_MMIO_BUS, &dev->io);
-
-	for (i = 0; i < dev->nr_pages; i++) {
-		struct kvm_virt_cpufreq_page *page = &dev->pages[i];
-
-		if (rcu_access_pointer(page->vcpu->virt_cpufreq) == page)
-			RCU_INIT_POINTER(page->vcpu->virt_cpufreq, NULL);
-	}
+	virt_cpufreq_detach(dev);
 	mutex_unlock(&kvm->slots_lock);
 
 	/* From here on no thread binds itself or applies a hint of this device. */
@@ -449,8 +460,7 @@ static int virt_cpufreq_release(struct inode *inode, struct file *file)
 	return 0;
 }
 
-static const struct file_operations virt_cpufreq_fops = {
-	.owner = THIS_MODULE,
+static struct file_operations virt_cpufreq_fops = {
 	.release = virt_cpufreq_release,
 	.llseek = noop_llseek,
 };
@@ -473,10 +483,9 @@ static int virt_cpufreq_check_vcpu(const struct kvm_virt_cpufreq_vcpu *vcpu)
 	return 0;
 }
 
-/* Find or make the domain of a page; all pages of a domain must describe it alike. */
 static struct kvm_virt_cpufreq_domain *
-virt_cpufreq_get_domain(struct kvm_virt_cpufreq *dev,
-			const struct kvm_virt_cpufreq_vcpu *vcpu)
+virt_cpufreq_find_or_add_domain(struct kvm_virt_cpufreq *dev,
+				const struct kvm_virt_cpufreq_vcpu *vcpu)
 {
 	struct kvm_virt_cpufreq_domain *domain;
 	size_t size = vcpu->nr_perf * sizeof(vcpu->perf[0]);
@@ -507,7 +516,7 @@ virt_cpufreq_get_domain(struct kvm_virt_cpufreq *dev,
 static int virt_cpufreq_check_args(const struct kvm_create_virt_cpufreq *args)
 {
 	u32 hints = args->flags & VIRT_CPUFREQ_HINTS;
-	gpa_t end;
+	gpa_t size = args->nr_vcpus * VIRT_CPUFREQ_PAGE_SIZE;
 
 	if (args->flags & ~VIRT_CPUFREQ_FLAGS)
 		return -EINVAL;
@@ -520,13 +529,13 @@ static int virt_cpufreq_check_args(const struct kvm_create_virt_cpufreq *args)
 	if (!args->nr_vcpus || args->nr_vcpus > KVM_MAX_VCPUS)
 		return -EINVAL;
 	if (!IS_ALIGNED(args->gpa, VIRT_CPUFREQ_PAGE_SIZE) ||
-	    check_add_overflow(args->gpa, args->nr_vcpus * VIRT_CPUFREQ_PAGE_SIZE, &end))
+	    args->gpa + size < args->gpa)
 		return -EINVAL;
 
 	return 0;
 }
 
-/* The device as userspace describes it, not yet known to anybody. */
+/* Allocate the device from userspace's description; nothing refers to it yet. */
 static struct kvm_virt_cpufreq *
 virt_cpufreq_alloc(struct kvm *kvm, const struct kvm_create_virt_cpufreq *args)
 {
@@ -558,7 +567,7 @@ virt_cpufreq_alloc(struct kvm *kvm, const struct kvm_create_virt_cpufreq *args)
 		if (r)
 			goto err;
 
-		page->domain = virt_cpufreq_get_domain(dev, &vcpu);
+		page->domain = virt_cpufreq_find_or_add_domain(dev, &vcpu);
 		if (IS_ERR(page->domain)) {
 			r = PTR_ERR(page->domain);
 			goto err;
@@ -578,9 +587,8 @@ err:
 }
 
 /*
- * Whether anything else serves a part of the range. The bus does not look, and
- * its search needs ranges that do not overlap. A range of length 0 is that of an
- * ioeventfd for stores of any width.
+ * The bus allows overlapping ranges, but its lookup does not cope with them, so
+ * check here. Length 0 is a wildcard ioeventfd.
  */
 static bool virt_cpufreq_range_is_free(struct kvm *kvm, gpa_t addr, gpa_t end)
 {
@@ -611,18 +619,23 @@ static int virt_cpufreq_attach(struct kvm_virt_cpufreq *dev)
 	for (i = 0; i < dev->nr_pages; i++) {
 		struct kvm_virt_cpufreq_page *page = &dev->pages[i];
 
+		r = -EEXIST;
 		if (rcu_access_pointer(page->vcpu->virt_cpufreq))
-			return -EEXIST;
+			goto err;
 		rcu_assign_pointer(page->vcpu->virt_cpufreq, page);
 	}
 
 	r = kvm_io_bus_register_dev(dev->kvm, KVM_MMIO_BUS, dev->gpa, size, &dev->io);
 	if (r)
-		return r;
+		goto err;
 
-	/* A vCPU that already runs binds itself when it sees this. */
+	/* A vCPU that already runs binds its thread when it sees this. */
 	kvm_make_all_cpus_request(dev->kvm, KVM_REQ_VIRT_CPUFREQ);
 	return 0;
+
+err:
+	virt_cpufreq_detach(dev);
+	return r;
 }
 
 /**
@@ -661,18 +674,19 @@ int kvm_vm_ioctl_create_virt_cpufreq(struct kvm *kvm, void __user *argp)
 		r = security_task_setscheduler(current);
 		if (r)
 			goto err_free;
-		sched_enable_uclamp_hints();
 	}
 
+	/* Only now, because EOPNOTSUPP takes precedence. */
 	r = -ENOENT;
 	for (i = 0; i < dev->nr_pages; i++) {
 		if (!dev->pages[i].vcpu)
 			goto err_free;
 	}
 
-	fd = r = get_unused_fd_flags(O_CLOEXEC);
-	if (fd < 0)
+	r = get_unused_fd_flags(O_CLOEXEC);
+	if (r < 0)
 		goto err_free;
+	fd = r;
 
 	file = anon_inode_getfile("kvm-virt-cpufreq", &virt_cpufreq_fops, dev, O_RDWR);
 	if (IS_ERR(file)) {
@@ -683,6 +697,8 @@ int kvm_vm_ioctl_create_virt_cpufreq(struct kvm *kvm, void __user *argp)
 	/* From here on the device is the file's, and its release undoes the rest. */
 	kvm_get_kvm(kvm);
 	static_branch_deferred_inc(&kvm_virt_cpufreq_used);
+	if (args.flags & VIRT_CPUFREQ_HINTS)
+		sched_enable_uclamp_hints();
 
 	r = virt_cpufreq_attach(dev);
 	if (r) {
@@ -699,6 +715,11 @@ err_fd:
 err_free:
 	virt_cpufreq_free(dev);
 	return r;
+}
+
+void kvm_virt_cpufreq_init(struct module *module)
+{
+	virt_cpufreq_fops.owner = module;
 }
 
 void kvm_virt_cpufreq_exit(void)

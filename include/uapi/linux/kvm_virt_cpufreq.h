@@ -2,7 +2,6 @@
 #ifndef _UAPI_LINUX_KVM_VIRT_CPUFREQ_H
 #define _UAPI_LINUX_KVM_VIRT_CPUFREQ_H
 
-#include <linux/const.h>
 #include <linux/types.h>
 
 /**
@@ -10,7 +9,8 @@
  *
  * ``KVM_CHECK_EXTENSION(KVM_CAP_VIRT_CPUFREQ)`` on a VM returns the mask of
  * the flags that this kernel serves: 0 if it serves none, if the device is not
- * built in, or if the administrator has switched it off.
+ * built in, or if the administrator has switched it off. In the first case a
+ * device without flags can still be created.
  *
  * %KVM_VIRT_CPUFREQ_HINT_MIN
  *   A request becomes the minimum utilization clamp of the threads that run
@@ -21,19 +21,19 @@
  *   vCPU that is smaller than the CPU it runs on.
  *
  * %KVM_VIRT_CPUFREQ_HINT_UTIL
- *   A request becomes a floor under the threads' utilization. Excludes the
- *   other hints. Reserved, not served yet.
+ *   Reserved for a floor under the threads' utilization, which excludes the
+ *   other hints. KVM_CREATE_VIRT_CPUFREQ fails with EOPNOTSUPP.
  *
  * %KVM_VIRT_CPUFREQ_NOTIFY
- *   @notify_fd is signalled when the request of a performance domain has
- *   changed. Not served yet.
+ *   Reserved for signalling ``notify_fd`` when the request of a performance
+ *   domain has changed. KVM_CREATE_VIRT_CPUFREQ fails with EOPNOTSUPP.
  *
  * Without any hint flag requests are recorded and no task is touched.
  */
-#define KVM_VIRT_CPUFREQ_HINT_MIN	_BITUL(0)
-#define KVM_VIRT_CPUFREQ_HINT_MAX	_BITUL(1)
-#define KVM_VIRT_CPUFREQ_HINT_UTIL	_BITUL(2)
-#define KVM_VIRT_CPUFREQ_NOTIFY		_BITUL(3)
+#define KVM_VIRT_CPUFREQ_HINT_MIN	(1U << 0)
+#define KVM_VIRT_CPUFREQ_HINT_MAX	(1U << 1)
+#define KVM_VIRT_CPUFREQ_HINT_UTIL	(1U << 2)
+#define KVM_VIRT_CPUFREQ_NOTIFY		(1U << 3)
 
 /**
  * struct kvm_virt_cpufreq_vcpu - one register page
