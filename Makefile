@@ -5,10 +5,9 @@
 
 steps := scripts/steps
 host  := setup linux 'kernel patched' selftests initramfs
-parts := $(patsubst scripts/check-long.d/%,check-long-%,$(wildcard scripts/check-long.d/*))
 
 .DEFAULT_GOAL := help
-.PHONY: demo check bench series static shell kernel kernel-pristine selftests check-long $(parts) clean distclean help
+.PHONY: $(shell sed -n 's/^\([a-z][a-z0-9.-]*\):.*\#\# .*/\1/p' $(firstword $(MAKEFILE_LIST)))
 
 demo: ## build all, boot the emulated host, print what each access costs
 	@$(steps) $(host) demo
@@ -38,11 +37,26 @@ kernel-pristine: ## the kernel without it
 selftests: ## kernel, selftests, initramfs: ready for scripts/boot
 	@$(steps) $(host)
 
-check-long: ## what is too long for check, part by part; a part alone: make check-long-PART
+check-long: ## what is too long for check: all of these parts
 	@scripts/check-long
 
-$(parts): check-long-%:
-	@scripts/check-long $*
+check-long-linux-7.2: ## the series fits Linux 7.2 and passes there (in build-7.2)
+	@scripts/check-long linux-7.2
+
+check-long-every-patch: ## each patch builds by itself, with the feature and without
+	@scripts/check-long every-patch
+
+check-long-sched-ext: ## the selftests on a kernel with sched_ext
+	@scripts/check-long sched-ext
+
+check-long-debug: ## the selftests on a kernel with KASAN and lock debugging
+	@scripts/check-long debug
+
+check-long-cpu-max: ## the selftests on the newest CPU that QEMU has
+	@scripts/check-long cpu-max
+
+check-long-debian-13: ## make check in a fresh Debian 13 (debootstrap, root)
+	@scripts/check-long debian-13
 
 clean: ## remove what was built, keep what was fetched and unpacked
 	rm -rf $(addprefix $(or $(BUILD),build)/,kernel selftests* test_modules headers rootfs initramfs* series static logs results bench)
@@ -51,6 +65,5 @@ distclean: ## remove everything made
 	rm -rf $(or $(BUILD),build)
 
 help: ## this list
-	@awk -F':.*## ' '/^[a-z-]+:.*## / { printf "make %-16s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
-	@printf 'make %s\n' $(parts)
+	@awk -F':.*## ' '/^[a-z0-9.-]+:.*## / { printf "make %-22s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
 	@echo 'Variables: BUILD=DIR (build), KSRC=DIR (an unpacked kernel source), KVER=X.Y (only that version)'

@@ -9,6 +9,8 @@ TOP=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd -P)
 BUILD=$(realpath -m "${BUILD:-$TOP/build}")
 export BUILD
 
+# The tools that scripts/setup installs, not others of the same name.
+export PATH=/usr/sbin:/usr/bin:/sbin:/bin:$PATH
 unset MAKEFLAGS MFLAGS MAKELEVEL	# the inner makes are not parts of the outer one
 LINUX=$BUILD/linux			# source trees: pristine, patched
 LOGS=$BUILD/logs

@@ -29,17 +29,14 @@
 #include "processor.h"
 #include "test_util.h"
 #include "ucall_common.h"
+#include "virt_cpufreq.h"
 
-#define MAX_VCPUS		8
 #define NR_BATCHES		30
 #define CHAIN_ROUNDS		20
 
 #define DEV_GPA			0x40000000ULL	/* the device, a page a vCPU */
 #define IOEVENTFD_GPA		0x40100000ULL
 #define USER_GPA		0x40110000ULL	/* served by nobody in the kernel */
-
-#define SET_PERF		0x04
-#define CUR_PERF		0x00
 
 #define PERF_LOW		300
 #define PERF_HIGH		700
@@ -60,7 +57,7 @@ static struct guest_args {
 	u64 addr;
 	u64 value;
 	u64 toggle;
-} guest_args[MAX_VCPUS];
+} guest_args[VCF_MAX_VCPUS];
 
 /* Run insns n times; w3 is the value, toggled after each time. */
 #define GUEST_LOOP(args, insns)							\
@@ -113,13 +110,13 @@ static void guest_code(struct guest_args *args)
 /* A VM, and what serves the accesses of its vCPU 0 that reach the VMM. */
 struct bench {
 	struct kvm_vm *vm;
-	struct kvm_vcpu *vcpus[MAX_VCPUS];
+	struct kvm_vcpu *vcpus[VCF_MAX_VCPUS];
 	u32 nr_vcpus;
 	int dev_fd;
 	void (*serve)(struct bench *b, struct kvm_run *run);
 	u32 serve_value;
-	sem_t turn[MAX_VCPUS];
-	pthread_t threads[MAX_VCPUS];
+	sem_t turn[VCF_MAX_VCPUS];
+	pthread_t threads[VCF_MAX_VCPUS];
 	bool stop;
 };
 
@@ -135,7 +132,7 @@ static void bench_init(struct bench *b, u32 nr_vcpus)
 	b->nr_vcpus = nr_vcpus;
 	b->dev_fd = -1;
 	b->vm = vm_create_with_vcpus(nr_vcpus, guest_code, b->vcpus);
-	virt_map(b->vm, DEV_GPA, DEV_GPA, MAX_VCPUS);
+	virt_map(b->vm, DEV_GPA, DEV_GPA, VCF_MAX_VCPUS);
 	virt_map(b->vm, IOEVENTFD_GPA, IOEVENTFD_GPA, 1);
 	virt_map(b->vm, USER_GPA, USER_GPA, 1);
 	for (i = 0; i < nr_vcpus; i++) {
@@ -152,27 +149,20 @@ static void bench_close_device(struct bench *b)
 	b->dev_fd = -1;
 }
 
-/* All vCPUs of the VM in one domain, a capacity a perf value. */
+/* All vCPUs of the VM in one domain; a perf value is a capacity. */
 static void bench_open_device(struct bench *b, u32 flags)
 {
-	struct kvm_virt_cpufreq_vcpu pages[MAX_VCPUS] = {};
-	struct kvm_create_virt_cpufreq create = {
-		.gpa = DEV_GPA,
-		.vcpus = (uintptr_t)pages,
-		.nr_vcpus = b->nr_vcpus,
-		.flags = flags,
-	};
+	struct vcf_args args;
 	u32 i;
 
 	bench_close_device(b);
+	vcf_args_init(&args, b->nr_vcpus, flags);
+	args.create.gpa = DEV_GPA;
 	for (i = 0; i < b->nr_vcpus; i++) {
-		pages[i].vcpu_id = b->vcpus[i]->id;
-		pages[i].capacity = PERF_MAX;
-		pages[i].nr_perf = 1;
-		pages[i].perf[0] = PERF_MAX;
+		args.page[i].nr_perf = 1;
+		args.page[i].perf[0] = PERF_MAX;
 	}
-	b->dev_fd = __vm_ioctl(b->vm, KVM_CREATE_VIRT_CPUFREQ, &create);
-	TEST_ASSERT(b->dev_fd >= 0, KVM_IOCTL_ERROR(KVM_CREATE_VIRT_CPUFREQ, b->dev_fd));
+	b->dev_fd = vcf_create(b->vm, &args);
 }
 
 static void bench_free(struct bench *b)
@@ -281,16 +271,11 @@ static void add_ioeventfd(struct bench *b)
 	vm_ioctl(b->vm, KVM_IOEVENTFD, &ioeventfd);
 }
 
-/* Nothing of the host's frequency is known, or governed, before. */
+/* A host without frequencies gets some; no governor is at work before. */
 static void load_cpufreq(struct bench *b)
 {
-	int fd = open("test_modules/test_cpufreq.ko", O_RDONLY | O_CLOEXEC);
-
-	if (access(cur_freq_path, R_OK) == 0)
-		return;
-	TEST_ASSERT(fd >= 0 && !syscall(SYS_finit_module, fd, "", 0),
-		    "user_cur_perf needs a cpufreq driver: no test_modules/test_cpufreq.ko");
-	close(fd);
+	TEST_ASSERT(access(cur_freq_path, R_OK) == 0 || vcf_load_module("test_cpufreq", ""),
+		    "user_cur_perf needs a cpufreq driver, and there is no test_cpufreq.ko");
 }
 
 static void need_hint_min(struct bench *b)
@@ -319,11 +304,11 @@ static const struct bench_case {
 	{ "empty", need_hint_min, OP_EMPTY, 0, 0, NULL, 1000, true },
 	{ "hypercall", NULL, OP_HYPERCALL, 0, 0, NULL, 1000, true },
 	{ "ioeventfd", NULL, OP_STORE, IOEVENTFD_GPA, TOGGLE, NULL, 1000, true },
-	{ "set_perf_same", NULL, OP_STORE, DEV_GPA + SET_PERF, 0, NULL, 1000 },
-	{ "set_perf_changed", NULL, OP_STORE, DEV_GPA + SET_PERF, TOGGLE, NULL, 1000 },
-	{ "set_perf_changed_minmax", need_hint_minmax, OP_STORE, DEV_GPA + SET_PERF,
+	{ "set_perf_same", NULL, OP_STORE, DEV_GPA + REG_SET_PERF, 0, NULL, 1000 },
+	{ "set_perf_changed", NULL, OP_STORE, DEV_GPA + REG_SET_PERF, TOGGLE, NULL, 1000 },
+	{ "set_perf_changed_minmax", need_hint_minmax, OP_STORE, DEV_GPA + REG_SET_PERF,
 	  TOGGLE, NULL, 1000 },
-	{ "cur_perf_exit", need_hint_min, OP_LOAD, DEV_GPA + CUR_PERF, 0, NULL, 1000 },
+	{ "cur_perf_exit", need_hint_min, OP_LOAD, DEV_GPA + REG_CUR_PERF, 0, NULL, 1000 },
 	{ "user_null", NULL, OP_STORE, USER_GPA, TOGGLE, serve_nothing, 300, true },
 	{ "user_set_perf", NULL, OP_STORE, USER_GPA, TOGGLE, serve_set_perf, 150 },
 	{ "user_cur_perf", load_cpufreq, OP_LOAD, USER_GPA, 0, serve_cur_perf, 100 },
@@ -440,7 +425,7 @@ static void serve_chain(struct bench *b, struct kvm_run *run)
  */
 static void bench_domain_cost(FILE *f, u32 nr_vcpus)
 {
-	void *data[MAX_VCPUS][2];
+	void *data[VCF_MAX_VCPUS][2];
 	double same, changed, chain;
 	struct bench b;
 	u32 i;
@@ -460,11 +445,11 @@ static void bench_domain_cost(FILE *f, u32 nr_vcpus)
 		b.serve = serve_chain;
 
 	/* All have run, and are bound, after the first of these. */
-	chain = -measure(&b, OP_STORE_AND_EXIT, DEV_GPA + SET_PERF, 0, CHAIN_ROUNDS);
-	chain += measure(&b, OP_STORE_AND_EXIT, DEV_GPA + SET_PERF, TOGGLE,
+	chain = -measure(&b, OP_STORE_AND_EXIT, DEV_GPA + REG_SET_PERF, 0, CHAIN_ROUNDS);
+	chain += measure(&b, OP_STORE_AND_EXIT, DEV_GPA + REG_SET_PERF, TOGGLE,
 			 CHAIN_ROUNDS);
-	same = measure(&b, OP_STORE, DEV_GPA + SET_PERF, 0, 1000);
-	changed = measure(&b, OP_STORE, DEV_GPA + SET_PERF, TOGGLE, 1000);
+	same = measure(&b, OP_STORE, DEV_GPA + REG_SET_PERF, 0, 1000);
+	changed = measure(&b, OP_STORE, DEV_GPA + REG_SET_PERF, TOGGLE, 1000);
 
 	b.stop = true;
 	for (i = 1; i < nr_vcpus; i++) {
@@ -527,7 +512,7 @@ int main(int argc, char **argv)
 	if (with_device) {
 		bench_entry_cost();
 		f = open_results("domain-cost.csv", "vcpus,storing,others");
-		for (i = 1; i <= MAX_VCPUS; i *= 2)
+		for (i = 1; i <= VCF_MAX_VCPUS; i *= 2)
 			bench_domain_cost(f, i);
 		fclose(f);
 	}

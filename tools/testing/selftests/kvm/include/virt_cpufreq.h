@@ -1,0 +1,151 @@
+/* SPDX-License-Identifier: GPL-2.0-only */
+/*
+ * What the tests of KVM_CREATE_VIRT_CPUFREQ share
+ */
+#ifndef SELFTEST_KVM_VIRT_CPUFREQ_H
+#define SELFTEST_KVM_VIRT_CPUFREQ_H
+
+#include <pthread.h>
+#include <semaphore.h>
+#include <sys/types.h>
+#include <time.h>
+
+#include <linux/kvm.h>
+
+#include "kvm_util.h"
+
+#define VCF_MAX_VCPUS	8
+#define VCF_PAGE_SIZE	0x1000
+#define VCF_MAX_PERF	64
+
+/* Where the register pages are, for the guest at the same virtual address. */
+#define VCF_GPA		0x10000000UL
+#define VCF_SIZE	(16 * VCF_PAGE_SIZE)
+
+#define REG_CUR_PERF	0x00
+#define REG_SET_PERF	0x04
+#define REG_PERFTBL_LEN	0x08
+#define REG_PERFTBL_SEL	0x0c
+#define REG_PERFTBL_RD	0x10
+#define REG_PERF_DOMAIN	0x14
+#define REG_END		0x18
+
+#define VCF_REG(page, reg)	(VCF_GPA + (page) * VCF_PAGE_SIZE + (reg))
+
+#define VCF_HINT_MINMAX	(KVM_VIRT_CPUFREQ_HINT_MIN | KVM_VIRT_CPUFREQ_HINT_MAX)
+
+/*
+ * A VM whose vCPUs do what vcf_*() below tell them to: each call is one command
+ * and runs the vCPU on the calling thread until that is done.
+ */
+struct kvm_vm *vcf_vm_create(u32 nr_vcpus, struct kvm_vcpu *vcpus[]);
+
+/* The argument of KVM_CREATE_VIRT_CPUFREQ and what it points to */
+struct vcf_args {
+	struct kvm_create_virt_cpufreq create;
+	struct kvm_virt_cpufreq_vcpu page[VCF_MAX_VCPUS];
+};
+
+/*
+ * One page for each of the vCPUs 0..nr_pages - 1, all of them in domain 0, with
+ * the perf values 128, 256, ... 1024, which stand for the same capacities.
+ */
+void vcf_args_init(struct vcf_args *args, u32 nr_pages, u32 flags);
+
+/* Return the device's descriptor or, with __, an error code. */
+int __vcf_create(struct kvm_vm *vm, struct vcf_args *args);
+int vcf_create(struct kvm_vm *vm, struct vcf_args *args);
+int vcf_create_default(struct kvm_vm *vm, u32 nr_pages, u32 flags);
+
+static inline u32 vcf_util(const struct kvm_virt_cpufreq_vcpu *page, u32 perf)
+{
+	return (u64)perf * page->capacity / page->perf[page->nr_perf - 1];
+}
+
+/* Commands that must not leave the kernel */
+u32 vcf_load(struct kvm_vcpu *vcpu, gpa_t gpa);
+void vcf_store(struct kvm_vcpu *vcpu, gpa_t gpa, u32 val);
+void vcf_set_perf(struct kvm_vcpu *vcpu, u32 page, u32 perf);
+void vcf_enter(struct kvm_vcpu *vcpu);
+
+/* What a set_perf with a load of cur_perf after it looks like from the guest */
+struct vcf_moment {
+	u64 before;	/* counter before the store */
+	u64 after;	/* and between the store and the load */
+	u32 cur_perf;
+};
+
+struct vcf_moment vcf_set_and_get_perf(struct kvm_vcpu *vcpu, u32 page, u32 perf);
+
+/*
+ * Commands that may exit to the VMM. They return false if they did, with vcpu->run
+ * telling why; vcf_continue() goes on and does the same again.
+ */
+bool __vcf_load(struct kvm_vcpu *vcpu, gpa_t gpa, u32 size, u64 *val);
+bool __vcf_store(struct kvm_vcpu *vcpu, gpa_t gpa, u32 size, u64 val);
+bool vcf_continue(struct kvm_vcpu *vcpu, u64 *val);
+
+/* Commands that last: run until vcf_stop(), which any thread may call */
+void vcf_spin(struct kvm_vcpu *vcpu);
+void vcf_store_forever(struct kvm_vcpu *vcpu, u32 page);
+void vcf_wait_until_in_guest(struct kvm_vcpu *vcpu);
+void vcf_stop(struct kvm_vcpu *vcpu);
+
+/* Wait for an interrupt that never comes; ends when the thread gets SIGUSR1. */
+void vcf_sleep(struct kvm_vcpu *vcpu);
+
+/* A thread that does what it is told to, a function at a time */
+struct vcf_worker {
+	pthread_t thread;
+	pid_t tid;
+	sem_t go, done;
+	void (*fn)(void *arg);
+	void *arg;
+};
+
+void vcf_worker_start(struct vcf_worker *worker);
+void vcf_worker_post(struct vcf_worker *worker, void (*fn)(void *), void *arg);
+void vcf_worker_wait(struct vcf_worker *worker);
+void vcf_worker_call(struct vcf_worker *worker, void (*fn)(void *), void *arg);
+void vcf_worker_stop(struct vcf_worker *worker);
+
+/* The same commands, on a worker */
+void vcf_worker_set_perf(struct vcf_worker *worker, struct kvm_vcpu *vcpu,
+			 u32 page, u32 perf);
+void vcf_worker_enter(struct vcf_worker *worker, struct kvm_vcpu *vcpu);
+void vcf_worker_spin(struct vcf_worker *worker, struct kvm_vcpu *vcpu);
+void vcf_worker_stop_spin(struct vcf_worker *worker, struct kvm_vcpu *vcpu);
+
+/* uclamp values as /proc/<tid>/sched has them */
+struct vcf_uclamp {
+	u32 min, max;
+	u32 eff_min, eff_max;
+};
+
+pid_t vcf_gettid(void);
+struct vcf_uclamp vcf_uclamp(pid_t tid);
+int vcf_set_uclamp(pid_t tid, int min, int max);	/* -1: back to the default */
+
+/* The file's content without the newline at its end; false if there is none */
+bool vcf_read_file(const char *path, char *buf, size_t size);
+void vcf_write_file(const char *path, const char *fmt, ...) __printf(2, 3);
+
+int vcf_nr_cpus(void);
+
+/* Load and unload a test module; false if there is none. */
+bool vcf_load_module(const char *name, const char *params);
+void vcf_unload_module(const char *name);
+
+/* Wait for what no event tells, but not forever; false: it did not come true. */
+#define VCF_WAIT_FOR(cond)						\
+({									\
+	struct timespec __begin;					\
+	bool __done;							\
+									\
+	clock_gettime(CLOCK_MONOTONIC, &__begin);			\
+	while (!(__done = (cond)) && timespec_elapsed(__begin).tv_sec < 10)	\
+		usleep(500);						\
+	__done;								\
+})
+
+#endif /* SELFTEST_KVM_VIRT_CPUFREQ_H */

@@ -1,0 +1,578 @@
+// SPDX-License-Identifier: GPL-2.0-only
+/*
+ * What the tests of KVM_CREATE_VIRT_CPUFREQ share
+ */
+#include <fcntl.h>
+#include <sched.h>
+#include <signal.h>
+#include <stdio.h>
+#include <sys/syscall.h>
+
+#include <linux/sched.h>
+#include <linux/sched/types.h>
+
+#include "processor.h"
+#include "ucall_common.h"
+#include "virt_cpufreq.h"
+
+enum guest_op {
+	GUEST_NOP,
+	GUEST_LOAD,
+	GUEST_STORE,
+	GUEST_SET_AND_GET,
+	GUEST_SPIN,
+	GUEST_STORE_FOREVER,
+	GUEST_SLEEP,
+};
+
+/* A command to the vCPU; each VM has its own copy of these. */
+struct guest_cmd {
+	u32 op;
+	u32 size;
+	u64 addr;
+	u64 val;
+	struct vcf_moment moment;
+	u32 running;
+	u32 stop;
+};
+
+static struct guest_cmd guest_cmds[VCF_MAX_VCPUS];
+
+#ifdef __aarch64__
+static u64 guest_counter(void)
+{
+	u64 val;
+
+	isb();
+	val = read_sysreg(cntvct_el0);
+	isb();
+	return val;
+}
+
+static void guest_wait_for_interrupt(void)
+{
+	asm volatile("wfi" : : : "memory");
+}
+
+/* The guest's counter is the host's. */
+static void vcf_vm_arch_init(struct kvm_vm *vm)
+{
+	struct kvm_arm_counter_offset offset = { .counter_offset = 0 };
+
+	if (vm_check_cap(vm, KVM_CAP_COUNTER_OFFSET))
+		vm_ioctl(vm, KVM_ARM_SET_COUNTER_OFFSET, &offset);
+}
+#else
+#error "guest_counter() and friends are missing for this architecture"
+#endif
+
+static u64 guest_load(u64 addr, u32 size)
+{
+	switch (size) {
+	case 1:
+		return READ_ONCE(*(u8 *)addr);
+	case 2:
+		return READ_ONCE(*(u16 *)addr);
+	case 4:
+		return READ_ONCE(*(u32 *)addr);
+	default:
+		return READ_ONCE(*(u64 *)addr);
+	}
+}
+
+static void guest_store(u64 addr, u32 size, u64 val)
+{
+	switch (size) {
+	case 1:
+		WRITE_ONCE(*(u8 *)addr, val);
+		break;
+	case 2:
+		WRITE_ONCE(*(u16 *)addr, val);
+		break;
+	case 4:
+		WRITE_ONCE(*(u32 *)addr, val);
+		break;
+	default:
+		WRITE_ONCE(*(u64 *)addr, val);
+		break;
+	}
+}
+
+static void guest_set_and_get_perf(struct guest_cmd *cmd)
+{
+	u64 set = cmd->addr + REG_SET_PERF, cur = cmd->addr + REG_CUR_PERF;
+	u32 perf = cmd->val;
+
+	cmd->moment.before = guest_counter();
+	WRITE_ONCE(*(u32 *)set, perf);
+	cmd->moment.after = guest_counter();
+	cmd->moment.cur_perf = READ_ONCE(*(u32 *)cur);
+}
+
+static void guest_spin(struct guest_cmd *cmd)
+{
+	WRITE_ONCE(cmd->running, 1);
+	while (!READ_ONCE(cmd->stop))
+		;
+}
+
+static void guest_store_forever(struct guest_cmd *cmd)
+{
+	u32 perf = 0;
+
+	WRITE_ONCE(cmd->running, 1);
+	while (!READ_ONCE(cmd->stop)) {
+		WRITE_ONCE(*(u32 *)cmd->addr, perf);
+		perf = (perf + 384) % 1025;
+	}
+}
+
+static void guest_code(struct guest_cmd *cmd)
+{
+	for (;;) {
+		switch (READ_ONCE(cmd->op)) {
+		case GUEST_LOAD:
+			cmd->val = guest_load(cmd->addr, cmd->size);
+			break;
+		case GUEST_STORE:
+			guest_store(cmd->addr, cmd->size, cmd->val);
+			break;
+		case GUEST_SET_AND_GET:
+			guest_set_and_get_perf(cmd);
+			break;
+		case GUEST_SPIN:
+			guest_spin(cmd);
+			break;
+		case GUEST_STORE_FOREVER:
+			guest_store_forever(cmd);
+			break;
+		case GUEST_SLEEP:
+			WRITE_ONCE(cmd->running, 1);
+			guest_wait_for_interrupt();
+			break;
+		}
+
+		GUEST_SYNC(0);
+	}
+}
+
+static struct guest_cmd *vcpu_cmd(struct kvm_vcpu *vcpu)
+{
+	return addr_gva2hva(vcpu->vm, (gva_t)&guest_cmds[vcpu->id]);
+}
+
+struct kvm_vm *vcf_vm_create(u32 nr_vcpus, struct kvm_vcpu *vcpus[])
+{
+	struct kvm_vm *vm;
+	u32 i;
+
+	TEST_ASSERT(nr_vcpus <= VCF_MAX_VCPUS, "Too many vCPUs: %u", nr_vcpus);
+
+	vm = vm_create_with_vcpus(nr_vcpus, guest_code, vcpus);
+	vcf_vm_arch_init(vm);
+	virt_map(vm, VCF_GPA, VCF_GPA, VCF_SIZE / vm->page_size);
+	for (i = 0; i < nr_vcpus; i++)
+		vcpu_args_set(vcpus[i], 1, &guest_cmds[i]);
+
+	return vm;
+}
+
+void vcf_args_init(struct vcf_args *args, u32 nr_pages, u32 flags)
+{
+	u32 i, j;
+
+	TEST_ASSERT(nr_pages <= VCF_MAX_VCPUS, "Too many pages: %u", nr_pages);
+
+	memset(args, 0, sizeof(*args));
+	args->create.gpa = VCF_GPA;
+	args->create.vcpus = (u64)(ulong)args->page;
+	args->create.nr_vcpus = nr_pages;
+	args->create.flags = flags;
+
+	for (i = 0; i < VCF_MAX_VCPUS; i++) {
+		args->page[i].vcpu_id = i;
+		args->page[i].capacity = 1024;
+		args->page[i].nr_perf = 8;
+		for (j = 0; j < 8; j++)
+			args->page[i].perf[j] = (j + 1) * 128;
+	}
+}
+
+int __vcf_create(struct kvm_vm *vm, struct vcf_args *args)
+{
+	int fd = __vm_ioctl(vm, KVM_CREATE_VIRT_CPUFREQ, &args->create);
+
+	return fd < 0 ? -errno : fd;
+}
+
+int vcf_create(struct kvm_vm *vm, struct vcf_args *args)
+{
+	int fd = __vcf_create(vm, args);
+
+	TEST_ASSERT(fd >= 0, "KVM_CREATE_VIRT_CPUFREQ failed: %s", strerror(-fd));
+	return fd;
+}
+
+int vcf_create_default(struct kvm_vm *vm, u32 nr_pages, u32 flags)
+{
+	struct vcf_args args;
+
+	vcf_args_init(&args, nr_pages, flags);
+	return vcf_create(vm, &args);
+}
+
+static bool vcpu_run_cmd(struct kvm_vcpu *vcpu)
+{
+	struct ucall uc;
+	int r;
+
+	r = _vcpu_run(vcpu);
+	TEST_ASSERT(!r, KVM_IOCTL_ERROR(KVM_RUN, r));
+
+	switch (get_ucall(vcpu, &uc)) {
+	case UCALL_SYNC:
+		return true;
+	case UCALL_ABORT:
+		REPORT_GUEST_ASSERT(uc);
+		return false;
+	default:
+		return false;
+	}
+}
+
+static bool vcpu_do(struct kvm_vcpu *vcpu, struct guest_cmd cmd)
+{
+	*vcpu_cmd(vcpu) = cmd;
+	return vcpu_run_cmd(vcpu);
+}
+
+static void vcpu_do_in_kernel(struct kvm_vcpu *vcpu, struct guest_cmd cmd)
+{
+	TEST_ASSERT(vcpu_do(vcpu, cmd), "Guest access to %#lx exited: %s",
+		    (ulong)cmd.addr, exit_reason_str(vcpu->run->exit_reason));
+}
+
+bool __vcf_load(struct kvm_vcpu *vcpu, gpa_t gpa, u32 size, u64 *val)
+{
+	struct guest_cmd cmd = { .op = GUEST_LOAD, .size = size, .addr = gpa };
+	bool done = vcpu_do(vcpu, cmd);
+
+	*val = vcpu_cmd(vcpu)->val;
+	return done;
+}
+
+bool __vcf_store(struct kvm_vcpu *vcpu, gpa_t gpa, u32 size, u64 val)
+{
+	struct guest_cmd cmd = { .op = GUEST_STORE, .size = size, .addr = gpa, .val = val };
+
+	return vcpu_do(vcpu, cmd);
+}
+
+bool vcf_continue(struct kvm_vcpu *vcpu, u64 *val)
+{
+	bool done = vcpu_run_cmd(vcpu);
+
+	if (val)
+		*val = vcpu_cmd(vcpu)->val;
+	return done;
+}
+
+u32 vcf_load(struct kvm_vcpu *vcpu, gpa_t gpa)
+{
+	struct guest_cmd cmd = { .op = GUEST_LOAD, .size = 4, .addr = gpa };
+
+	vcpu_do_in_kernel(vcpu, cmd);
+	return vcpu_cmd(vcpu)->val;
+}
+
+void vcf_store(struct kvm_vcpu *vcpu, gpa_t gpa, u32 val)
+{
+	struct guest_cmd cmd = { .op = GUEST_STORE, .size = 4, .addr = gpa, .val = val };
+
+	vcpu_do_in_kernel(vcpu, cmd);
+}
+
+void vcf_set_perf(struct kvm_vcpu *vcpu, u32 page, u32 perf)
+{
+	vcf_store(vcpu, VCF_REG(page, REG_SET_PERF), perf);
+}
+
+void vcf_enter(struct kvm_vcpu *vcpu)
+{
+	struct guest_cmd cmd = { .op = GUEST_NOP };
+
+	vcpu_do_in_kernel(vcpu, cmd);
+}
+
+struct vcf_moment vcf_set_and_get_perf(struct kvm_vcpu *vcpu, u32 page, u32 perf)
+{
+	struct guest_cmd cmd = {
+		.op = GUEST_SET_AND_GET,
+		.addr = VCF_REG(page, 0),
+		.val = perf,
+	};
+
+	vcpu_do_in_kernel(vcpu, cmd);
+	return vcpu_cmd(vcpu)->moment;
+}
+
+void vcf_spin(struct kvm_vcpu *vcpu)
+{
+	struct guest_cmd cmd = { .op = GUEST_SPIN };
+
+	vcpu_do_in_kernel(vcpu, cmd);
+}
+
+void vcf_store_forever(struct kvm_vcpu *vcpu, u32 page)
+{
+	struct guest_cmd cmd = {
+		.op = GUEST_STORE_FOREVER,
+		.addr = VCF_REG(page, REG_SET_PERF),
+	};
+
+	vcpu_do_in_kernel(vcpu, cmd);
+}
+
+void vcf_wait_until_in_guest(struct kvm_vcpu *vcpu)
+{
+	TEST_ASSERT(VCF_WAIT_FOR(READ_ONCE(vcpu_cmd(vcpu)->running)),
+		    "vCPU %u does not run", vcpu->id);
+}
+
+void vcf_stop(struct kvm_vcpu *vcpu)
+{
+	WRITE_ONCE(vcpu_cmd(vcpu)->stop, 1);
+}
+
+static void handle_sigusr1(int sig)
+{
+}
+
+void vcf_sleep(struct kvm_vcpu *vcpu)
+{
+	struct guest_cmd cmd = { .op = GUEST_SLEEP };
+	struct sigaction action = { .sa_handler = handle_sigusr1 };
+	int r;
+
+	sigaction(SIGUSR1, &action, NULL);
+	*vcpu_cmd(vcpu) = cmd;
+	r = __vcpu_run(vcpu);
+	TEST_ASSERT(r == -1 && errno == EINTR, KVM_IOCTL_ERROR(KVM_RUN, r));
+	/* The guest goes on behind its wfi. */
+	TEST_ASSERT(vcpu_run_cmd(vcpu), "The guest does not go on");
+}
+
+static void *worker_main(void *arg)
+{
+	struct vcf_worker *worker = arg;
+
+	worker->tid = vcf_gettid();
+	sem_post(&worker->done);
+
+	for (;;) {
+		while (sem_wait(&worker->go))
+			;
+		if (!worker->fn)
+			return NULL;
+		worker->fn(worker->arg);
+		sem_post(&worker->done);
+	}
+}
+
+void vcf_worker_start(struct vcf_worker *worker)
+{
+	sem_init(&worker->go, 0, 0);
+	sem_init(&worker->done, 0, 0);
+	TEST_ASSERT(!pthread_create(&worker->thread, NULL, worker_main, worker),
+		    "pthread_create() failed");
+	vcf_worker_wait(worker);
+}
+
+void vcf_worker_post(struct vcf_worker *worker, void (*fn)(void *), void *arg)
+{
+	worker->fn = fn;
+	worker->arg = arg;
+	sem_post(&worker->go);
+}
+
+void vcf_worker_wait(struct vcf_worker *worker)
+{
+	while (sem_wait(&worker->done))
+		TEST_ASSERT(errno == EINTR, "sem_wait() failed");
+}
+
+void vcf_worker_call(struct vcf_worker *worker, void (*fn)(void *), void *arg)
+{
+	vcf_worker_post(worker, fn, arg);
+	vcf_worker_wait(worker);
+}
+
+void vcf_worker_stop(struct vcf_worker *worker)
+{
+	vcf_worker_post(worker, NULL, NULL);
+	pthread_join(worker->thread, NULL);
+}
+
+struct set_perf_args {
+	struct kvm_vcpu *vcpu;
+	u32 page;
+	u32 perf;
+};
+
+static void worker_set_perf(void *arg)
+{
+	struct set_perf_args *args = arg;
+
+	vcf_set_perf(args->vcpu, args->page, args->perf);
+}
+
+void vcf_worker_set_perf(struct vcf_worker *worker, struct kvm_vcpu *vcpu,
+			 u32 page, u32 perf)
+{
+	struct set_perf_args args = { vcpu, page, perf };
+
+	vcf_worker_call(worker, worker_set_perf, &args);
+}
+
+static void worker_enter(void *vcpu)
+{
+	vcf_enter(vcpu);
+}
+
+void vcf_worker_enter(struct vcf_worker *worker, struct kvm_vcpu *vcpu)
+{
+	vcf_worker_call(worker, worker_enter, vcpu);
+}
+
+static void worker_spin(void *vcpu)
+{
+	vcf_spin(vcpu);
+}
+
+void vcf_worker_spin(struct vcf_worker *worker, struct kvm_vcpu *vcpu)
+{
+	vcpu_cmd(vcpu)->running = 0;
+	vcf_worker_post(worker, worker_spin, vcpu);
+	vcf_wait_until_in_guest(vcpu);
+}
+
+void vcf_worker_stop_spin(struct vcf_worker *worker, struct kvm_vcpu *vcpu)
+{
+	vcf_stop(vcpu);
+	vcf_worker_wait(worker);
+}
+
+pid_t vcf_gettid(void)
+{
+	return syscall(SYS_gettid);
+}
+
+static u32 sched_value(const char *text, const char *name)
+{
+	const char *line = strstr(text, name);
+	u32 val;
+
+	TEST_ASSERT(line && sscanf(line + strlen(name), " : %u", &val) == 1,
+		    "No '%s' in /proc/<tid>/sched", name + 1);
+	return val;
+}
+
+struct vcf_uclamp vcf_uclamp(pid_t tid)
+{
+	char path[64], text[16384];
+
+	snprintf(path, sizeof(path), "/proc/%d/sched", tid);
+	TEST_ASSERT(vcf_read_file(path, text, sizeof(text)), "No %s", path);
+
+	return (struct vcf_uclamp) {
+		.min = sched_value(text, "\nuclamp.min"),
+		.max = sched_value(text, "\nuclamp.max"),
+		.eff_min = sched_value(text, "\neffective uclamp.min"),
+		.eff_max = sched_value(text, "\neffective uclamp.max"),
+	};
+}
+
+int vcf_set_uclamp(pid_t tid, int min, int max)
+{
+	struct sched_attr attr = {
+		.size = sizeof(attr),
+		.sched_flags = SCHED_FLAG_KEEP_ALL | SCHED_FLAG_UTIL_CLAMP,
+		.sched_util_min = min,
+		.sched_util_max = max,
+	};
+
+	return syscall(SYS_sched_setattr, tid, &attr, 0) ? -errno : 0;
+}
+
+bool vcf_read_file(const char *path, char *buf, size_t size)
+{
+	size_t len = 0;
+	ssize_t n;
+	int fd;
+
+	fd = open(path, O_RDONLY);
+	if (fd < 0)
+		return false;
+	while ((n = read(fd, buf + len, size - 1 - len)) > 0)
+		len += n;
+	close(fd);
+
+	if (len && buf[len - 1] == '\n')
+		len--;
+	buf[len] = 0;
+	return true;
+}
+
+void vcf_write_file(const char *path, const char *fmt, ...)
+{
+	char text[256];
+	va_list ap;
+	int fd, n;
+
+	va_start(ap, fmt);
+	n = vsnprintf(text, sizeof(text), fmt, ap);
+	va_end(ap);
+
+	fd = open(path, O_WRONLY);
+	TEST_ASSERT(fd >= 0 && write(fd, text, n) == n, "Cannot write '%s' to %s", text, path);
+	close(fd);
+}
+
+int vcf_nr_cpus(void)
+{
+	cpu_set_t cpus;
+
+	TEST_ASSERT(!sched_getaffinity(0, sizeof(cpus), &cpus), "sched_getaffinity() failed");
+	return CPU_COUNT(&cpus);
+}
+
+/* Test modules are in test_modules, beside the test program. */
+bool vcf_load_module(const char *name, const char *params)
+{
+	char path[512];
+	ssize_t len;
+	int fd, r;
+
+	len = readlink("/proc/self/exe", path, sizeof(path));
+	TEST_ASSERT(len > 0 && len < sizeof(path), "Cannot read /proc/self/exe");
+	while (path[len - 1] != '/')
+		len--;
+	snprintf(path + len, sizeof(path) - len, "test_modules/%s.ko", name);
+
+	fd = open(path, O_RDONLY | O_CLOEXEC);
+	if (fd < 0)
+		return false;
+	/* A test that was killed may have left it behind. */
+	syscall(SYS_delete_module, name, O_NONBLOCK);
+	r = syscall(SYS_finit_module, fd, params, 0);
+	TEST_ASSERT(!r, "Cannot load %s", path);
+	close(fd);
+	return true;
+}
+
+void vcf_unload_module(const char *name)
+{
+	int r = syscall(SYS_delete_module, name, O_NONBLOCK);
+
+	TEST_ASSERT(!r, "Cannot unload %s", name);
+}

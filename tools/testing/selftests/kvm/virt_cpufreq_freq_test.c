@@ -1,0 +1,485 @@
+// SPDX-License-Identifier: GPL-2.0-only
+/*
+ * KVM_CREATE_VIRT_CPUFREQ: from the guest's request to the host's frequency and back
+ *
+ * The frequencies are those of test_modules/test_cpufreq.c, which also tells when
+ * and by whom they were changed.
+ */
+#include <sched.h>
+
+#include "kvm_test_harness.h"
+#include "processor.h"
+#include "virt_cpufreq.h"
+
+#define CPUFREQ		"/sys/devices/system/cpu/cpufreq/"
+#define TRANSITIONS	"/sys/kernel/debug/test_cpufreq/transitions"
+
+/* In kHz, and the perf values of the guest: the capacities 256, 512, 768, 1024 */
+static const u32 freqs[] = { 500000, 1000000, 1500000, 2000000 };
+
+#define LOWEST	500000
+#define MIDDLE	1000000
+#define HIGHEST	2000000
+
+struct transition {
+	u64 counter;
+	u32 policy, old, new, cpu;
+	pid_t pid;
+	char context[16];
+};
+
+/* A vCPU, its thread, and the CPU that it is pinned to */
+FIXTURE(freq) {
+	struct kvm_vm *vm;
+	struct kvm_vcpu *vcpus[2];
+	struct vcf_worker workers[2];
+	struct vcf_args args;
+	int nr_cpus;
+	int cpus[2];
+};
+
+FIXTURE_VARIANT(freq) {
+	const char *params;
+	bool shared;
+};
+
+FIXTURE_VARIANT_ADD(freq, policy_for_each_cpu) {
+	.params = "freqs=500000,1000000,1500000,2000000 shared=0",
+};
+
+FIXTURE_VARIANT_ADD(freq, shared_policy) {
+	.params = "freqs=500000,1000000,1500000,2000000 shared=1",
+	.shared = true,
+};
+
+static void policy_write(int policy, const char *file, const char *text)
+{
+	char path[128];
+
+	snprintf(path, sizeof(path), CPUFREQ "policy%d/%s", policy, file);
+	/* All CPUs have the policy of the first one if it is shared. */
+	if (!policy || !access(path, W_OK))
+		vcf_write_file(path, "%s", text);
+}
+
+static void set_governor(int nr_cpus, const char *governor)
+{
+	int cpu;
+
+	for (cpu = 0; cpu < nr_cpus; cpu++)
+		policy_write(cpu, "scaling_governor", governor);
+}
+
+static void pin(pid_t tid, int cpu)
+{
+	cpu_set_t cpus;
+
+	CPU_ZERO(&cpus);
+	CPU_SET(cpu, &cpus);
+	TEST_ASSERT(!sched_setaffinity(tid, sizeof(cpus), &cpus), "No CPU %d for the thread", cpu);
+}
+
+/* The test is on the first CPU, vCPU 0 on the last and vCPU 1 on the one before. */
+FIXTURE_SETUP(freq)
+{
+	int i;
+
+	self->nr_cpus = vcf_nr_cpus();
+	if (!vcf_load_module("test_cpufreq", variant->params))
+		SKIP(return, "no test_cpufreq.ko");
+	if (access(TRANSITIONS, W_OK))
+		SKIP(return, "no debugfs");
+	set_governor(self->nr_cpus, "schedutil");
+	vcf_write_file(CPUFREQ "schedutil/rate_limit_us", "0");
+
+	self->vm = vcf_vm_create(2, self->vcpus);
+	pin(0, 0);
+	for (i = 0; i < 2; i++) {
+		self->cpus[i] = max(self->nr_cpus - 1 - i, 0);
+		vcf_worker_start(&self->workers[i]);
+		pin(self->workers[i].tid, self->cpus[i]);
+	}
+
+	vcf_args_init(&self->args, 2, VCF_HINT_MINMAX);
+	for (i = 0; i < 2; i++) {
+		self->args.page[i].domain = i;
+		self->args.page[i].nr_perf = ARRAY_SIZE(freqs);
+		memcpy(self->args.page[i].perf, freqs, sizeof(freqs));
+	}
+}
+
+FIXTURE_TEARDOWN_PARENT(freq)
+{
+	if (access(CPUFREQ "policy0", F_OK))
+		return;
+	set_governor(self->nr_cpus, "performance");
+	vcf_unload_module("test_cpufreq");
+}
+
+static void forget_transitions(void)
+{
+	vcf_write_file(TRANSITIONS, "\n");
+}
+
+/*
+ * Find a transition that happened between two moments, of a certain policy or, with
+ * -1, of any; false if there is none.
+ */
+static bool find_transition(u64 after, u64 before, int policy, u32 new, struct transition *t)
+{
+	bool found = false;
+	char line[256];
+	FILE *file;
+	u32 nr;
+
+	file = fopen(TRANSITIONS, "r");
+	TEST_ASSERT(file, "No " TRANSITIONS);
+	while (!found && fgets(line, sizeof(line), file)) {
+		found = sscanf(line, "%u %lu %u %u %u %u %d %15s", &nr, &t->counter,
+			       &t->policy, &t->old, &t->new, &t->cpu, &t->pid,
+			       t->context) == 8 &&
+			t->counter > after && t->counter < before &&
+			(policy < 0 || t->policy == policy) && t->new == new;
+	}
+	fclose(file);
+
+	return found;
+}
+
+/* What runs on a worker */
+struct task {
+	struct kvm_vm *vm;
+	struct kvm_vcpu *vcpu;
+	struct vcf_args *args;
+	u32 page, perf, val;
+	struct vcf_moment moment;
+};
+
+static void task_set_and_get(void *arg)
+{
+	struct task *task = arg;
+
+	task->moment = vcf_set_and_get_perf(task->vcpu, task->page, task->perf);
+}
+
+static void task_cur_perf(void *arg)
+{
+	struct task *task = arg;
+
+	task->val = vcf_load(task->vcpu, VCF_REG(task->page, REG_CUR_PERF));
+}
+
+/* cur_perf of a page as a vCPU reads it */
+static u32 cur_perf(struct _test_data_freq *self, int i, u32 page)
+{
+	struct task task = { .vcpu = self->vcpus[i], .page = page };
+
+	vcf_worker_call(&self->workers[i], task_cur_perf, &task);
+	return task.val;
+}
+
+/*
+ * vCPU 0 requests @perf. True if its own thread, and not an interrupt, changed the
+ * frequency before the guest's next instruction, which saw it.
+ */
+static bool switches_at_once(struct _test_data_freq *self, u32 perf)
+{
+	struct vcf_worker *worker = &self->workers[0];
+	struct task task = { .vcpu = self->vcpus[0], .perf = perf };
+	struct transition t;
+
+	forget_transitions();
+	vcf_worker_call(worker, task_set_and_get, &task);
+
+	return find_transition(task.moment.before, task.moment.after, -1, perf, &t) &&
+	       t.pid == worker->tid && t.cpu == self->cpus[0] &&
+	       !strcmp(t.context, "task") && task.moment.cur_perf == perf;
+}
+
+/*
+ * Another thread on the CPU, or in a shared policy on any, has a say, too, and what
+ * it has done counts for a while. So give the others time to become quiet.
+ */
+static bool switches_at_once_when_quiet(struct _test_data_freq *self, u32 from, u32 to)
+{
+	int tries;
+
+	for (tries = 0; tries < 40; tries++) {
+		vcf_worker_set_perf(&self->workers[0], self->vcpus[0], 0, from);
+		if (switches_at_once(self, to))
+			return true;
+
+		vcf_worker_spin(&self->workers[0], self->vcpus[0]);
+		usleep(20000);
+		vcf_worker_stop_spin(&self->workers[0], self->vcpus[0]);
+	}
+
+	return false;
+}
+
+/*
+ * Up and down without sleeping in between, more than once as another thread may have
+ * a say for a moment.
+ */
+static void task_first_requests(void *arg)
+{
+	struct task *task = arg;
+	int tries;
+
+	vcf_enter(task->vcpu);
+	vcf_create(task->vm, task->args);
+	for (tries = 0; tries < 20 && !task->val; tries++) {
+		u32 up = vcf_set_and_get_perf(task->vcpu, 0, HIGHEST).cur_perf;
+		u32 down = vcf_set_and_get_perf(task->vcpu, 0, LOWEST).cur_perf;
+
+		task->val = up == HIGHEST && down == LOWEST;
+	}
+}
+
+/*
+ * Clamps are not counted before anybody has used one, so a thread that was enqueued
+ * before that is not. Tests that only if nobody has in this boot: to be the first.
+ */
+TEST_F(freq, follows_the_very_first_requests_of_a_running_thread)
+{
+	struct task task = { .vm = self->vm, .vcpu = self->vcpus[0], .args = &self->args };
+
+	if (variant->shared)
+		SKIP(return, "the other CPUs have a say");
+
+	vcf_worker_call(&self->workers[0], task_first_requests, &task);
+	EXPECT_TRUE(task.val);
+}
+
+TEST_F(freq, changes_before_the_guests_next_instruction)
+{
+	int i, j;
+
+	vcf_create(self->vm, &self->args);
+	for (i = 0; i < ARRAY_SIZE(freqs); i++) {
+		for (j = 0; j < ARRAY_SIZE(freqs); j++) {
+			if (i != j)
+				EXPECT_TRUE(switches_at_once_when_quiet(self, freqs[i], freqs[j]));
+		}
+	}
+}
+
+/* The frequency that the policy of vCPU 0's CPU has now */
+static u32 cur_freq(struct _test_data_freq *self, bool shared)
+{
+	char path[128], text[32];
+
+	snprintf(path, sizeof(path), CPUFREQ "policy%d/scaling_cur_freq",
+		 shared ? 0 : self->cpus[0]);
+	TEST_ASSERT(vcf_read_file(path, text, sizeof(text)), "No %s", path);
+	return atoi(text);
+}
+
+/* vCPU 0 now and then does a little; true when the frequency has come down. */
+static bool comes_down_to(struct _test_data_freq *self, bool shared, u32 freq)
+{
+	int tries;
+
+	for (tries = 0; tries < 200; tries++) {
+		vcf_worker_enter(&self->workers[0], self->vcpus[0]);
+		if (cur_freq(self, shared) <= freq)
+			return true;
+		usleep(20000);
+	}
+
+	return false;
+}
+
+TEST_F(freq, rises_at_once_and_falls_in_time_with_hint_min)
+{
+	struct task task = { .vcpu = self->vcpus[0], .perf = HIGHEST };
+	struct transition t;
+
+	self->args.create.flags = KVM_VIRT_CPUFREQ_HINT_MIN;
+	vcf_create(self->vm, &self->args);
+
+	vcf_worker_set_perf(&self->workers[0], self->vcpus[0], 0, LOWEST);
+	ASSERT_TRUE(comes_down_to(self, variant->shared, MIDDLE));
+	forget_transitions();
+	vcf_worker_call(&self->workers[0], task_set_and_get, &task);
+	EXPECT_EQ(HIGHEST, task.moment.cur_perf);
+	/* On its way to sleep it may have come down, and up to this again before. */
+	EXPECT_TRUE(find_transition(0, task.moment.after, -1, HIGHEST, &t));
+
+	vcf_worker_set_perf(&self->workers[0], self->vcpus[0], 0, LOWEST);
+	EXPECT_TRUE(comes_down_to(self, variant->shared, MIDDLE));
+}
+
+/* Whether the frequency is nearly always this one while vCPU 0 is busy */
+static bool is_busy_at(struct _test_data_freq *self, bool shared, u32 freq)
+{
+	int tries, i, n = 0;
+
+	vcf_worker_spin(&self->workers[0], self->vcpus[0]);
+	/* The samples are work for a CPU, too, which counts in a shared policy. */
+	for (tries = 0; tries < 10 && n < 40; tries++) {
+		usleep(200000);
+		for (i = n = 0; i < 50; i++) {
+			n += cur_freq(self, shared) == freq;
+			usleep(2000);
+		}
+	}
+	vcf_worker_stop_spin(&self->workers[0], self->vcpus[0]);
+
+	return n >= 40;
+}
+
+TEST_F(freq, is_held_down_under_load_by_hint_max)
+{
+	int fd;
+
+	if (self->nr_cpus < 2)
+		SKIP(return, "needs 2 CPUs");
+
+	self->args.create.flags = KVM_VIRT_CPUFREQ_HINT_MAX;
+	fd = vcf_create(self->vm, &self->args);
+	vcf_worker_set_perf(&self->workers[0], self->vcpus[0], 0, LOWEST);
+	EXPECT_TRUE(is_busy_at(self, variant->shared, LOWEST));
+
+	close(fd);
+	EXPECT_TRUE(is_busy_at(self, variant->shared, HIGHEST));
+}
+
+/* vCPU 0 requests for vCPU 1, whose thread is inside the guest. */
+static bool is_raised_by_its_own_thread(struct _test_data_freq *self)
+{
+	struct transition t;
+
+	vcf_worker_set_perf(&self->workers[0], self->vcpus[0], 0, LOWEST);
+	usleep(20000);
+	forget_transitions();
+	vcf_worker_set_perf(&self->workers[0], self->vcpus[0], 0, HIGHEST);
+
+	return VCF_WAIT_FOR(find_transition(0, -1UL, self->cpus[1], HIGHEST, &t)) &&
+	       t.pid == self->workers[1].tid && !strcmp(t.context, "task");
+}
+
+TEST_F(freq, of_a_vcpu_inside_the_guest_is_raised_by_its_own_thread)
+{
+	int tries = 0;
+
+	if (variant->shared)
+		SKIP(return, "vCPU 0 changes the frequency of both");
+	if (self->nr_cpus < 3)
+		SKIP(return, "needs 3 CPUs");
+
+	self->args.page[1].domain = 0;
+	vcf_create(self->vm, &self->args);
+	vcf_worker_spin(&self->workers[1], self->vcpus[1]);
+	/* Another thread on that CPU may have raised it just then. */
+	while (!is_raised_by_its_own_thread(self) && ++tries < 10)
+		;
+	EXPECT_GT(10, tries);
+	EXPECT_EQ(HIGHEST, cur_perf(self, 0, 1));
+	vcf_worker_stop_spin(&self->workers[1], self->vcpus[1]);
+}
+
+TEST_F(freq, is_what_cur_perf_says)
+{
+	char speed[16];
+	int i;
+
+	vcf_create(self->vm, &self->args);
+	set_governor(self->nr_cpus, "userspace");
+	for (i = 0; i < 2 * ARRAY_SIZE(freqs); i++) {
+		u32 freq = freqs[i % ARRAY_SIZE(freqs)];
+
+		snprintf(speed, sizeof(speed), "%u", freq);
+		policy_write(variant->shared ? 0 : self->cpus[0], "scaling_setspeed", speed);
+		EXPECT_EQ(freq, cur_perf(self, 0, 0));
+	}
+}
+
+TEST_F(freq, in_cur_perf_is_that_of_the_cpu_the_vcpu_last_entered_on)
+{
+	if (variant->shared)
+		SKIP(return, "all CPUs have the same");
+	if (self->nr_cpus < 3)
+		SKIP(return, "needs 3 CPUs");
+
+	set_governor(self->nr_cpus, "userspace");
+	policy_write(0, "scaling_setspeed", "500000");
+	policy_write(self->cpus[0], "scaling_setspeed", "1000000");
+	policy_write(self->cpus[1], "scaling_setspeed", "1500000");
+
+	/* Before vCPU 1 has run: that of the CPU which made the device. */
+	vcf_create(self->vm, &self->args);
+	EXPECT_EQ(1000000, cur_perf(self, 0, 0));
+	EXPECT_EQ(500000, cur_perf(self, 0, 1));
+
+	/* Whoever reads it */
+	EXPECT_EQ(1500000, cur_perf(self, 1, 1));
+	EXPECT_EQ(1500000, cur_perf(self, 0, 1));
+	EXPECT_EQ(1000000, cur_perf(self, 1, 0));
+
+	/* And when the thread has moved, but not before the vCPU runs again */
+	pin(self->workers[1].tid, 0);
+	EXPECT_EQ(1500000, cur_perf(self, 0, 1));
+	EXPECT_EQ(500000, cur_perf(self, 1, 1));
+	EXPECT_EQ(500000, cur_perf(self, 0, 1));
+}
+
+TEST_F(freq, in_cur_perf_is_scaled_to_the_table_and_kept_in_it)
+{
+	const struct {
+		u32 capacity, highest, at_lowest, at_highest;
+	} rows[] = {
+		{ 1024, 1024,	256,		1024 },
+		{ 1024, 1000,	250,		1000 },
+		{ 512,	1000,	500,		1000 },
+		{ 200,	1000,	1000,		1000 },
+		{ 1000, 1000,	256,		1000 },
+		{ 1024, 3,	1,		3 },
+		{ 1024, 1,	1,		1 },
+		{ 1024, -1U,	1073741823,	-1U },
+		{ 1,	-1U,	-1U,		-1U },
+	};
+	int i, fd;
+
+	set_governor(self->nr_cpus, "userspace");
+	for (i = 0; i < ARRAY_SIZE(rows); i++) {
+		self->args.create.nr_vcpus = 1;
+		self->args.page[0].capacity = rows[i].capacity;
+		self->args.page[0].nr_perf = 1;
+		self->args.page[0].perf[0] = rows[i].highest;
+		fd = vcf_create(self->vm, &self->args);
+
+		policy_write(variant->shared ? 0 : self->cpus[0], "scaling_setspeed", "500000");
+		EXPECT_EQ(rows[i].at_lowest, cur_perf(self, 0, 0));
+		policy_write(variant->shared ? 0 : self->cpus[0], "scaling_setspeed", "2000000");
+		EXPECT_EQ(rows[i].at_highest, cur_perf(self, 0, 0));
+		close(fd);
+	}
+}
+
+TEST_F(freq, limits_of_the_administrator_are_seen_in_cur_perf)
+{
+	int policy = variant->shared ? 0 : self->cpus[0], tries = 0;
+	struct task task = { .vcpu = self->vcpus[0] };
+
+	vcf_create(self->vm, &self->args);
+	ASSERT_TRUE(switches_at_once_when_quiet(self, LOWEST, HIGHEST));
+
+	policy_write(policy, "scaling_max_freq", "1000000");
+	EXPECT_TRUE(VCF_WAIT_FOR(cur_perf(self, 0, 0) == MIDDLE));
+	do {
+		vcf_worker_set_perf(&self->workers[0], self->vcpus[0], 0, LOWEST);
+		task.perf = HIGHEST;
+		vcf_worker_call(&self->workers[0], task_set_and_get, &task);
+		EXPECT_GE(MIDDLE, task.moment.cur_perf);
+	} while (++tries < 10);
+
+	policy_write(policy, "scaling_max_freq", "2000000");
+	EXPECT_TRUE(switches_at_once_when_quiet(self, LOWEST, HIGHEST));
+}
+
+int main(int argc, char *argv[])
+{
+	TEST_REQUIRE(kvm_has_cap(KVM_CAP_VIRT_CPUFREQ));
+	return test_harness_run(argc, argv);
+}
