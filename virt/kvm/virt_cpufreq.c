@@ -460,7 +460,8 @@ static int virt_cpufreq_release(struct inode *inode, struct file *file)
 	return 0;
 }
 
-static struct file_operations virt_cpufreq_fops = {
+static const struct file_operations virt_cpufreq_fops = {
+	.owner = THIS_MODULE,
 	.release = virt_cpufreq_release,
 	.llseek = noop_llseek,
 };
@@ -715,14 +716,4 @@ err_fd:
 err_free:
 	virt_cpufreq_free(dev);
 	return r;
-}
-
-void kvm_virt_cpufreq_init(struct module *module)
-{
-	virt_cpufreq_fops.owner = module;
-}
-
-void kvm_virt_cpufreq_exit(void)
-{
-	static_key_deferred_flush(&kvm_virt_cpufreq_used);
 }

@@ -5,14 +5,10 @@
 #include <linux/errno.h>
 #include <linux/kvm_types.h>
 
-struct module;
-
 #ifdef CONFIG_KVM_VIRT_CPUFREQ
 
 u32 kvm_virt_cpufreq_supported(void);
 int kvm_vm_ioctl_create_virt_cpufreq(struct kvm *kvm, void __user *argp);
-void kvm_virt_cpufreq_init(struct module *module);
-void kvm_virt_cpufreq_exit(void);
 
 #else
 
@@ -26,9 +22,6 @@ kvm_vm_ioctl_create_virt_cpufreq(struct kvm *kvm, void __user *argp)
 {
 	return -ENOTTY;
 }
-
-static inline void kvm_virt_cpufreq_init(struct module *module) { }
-static inline void kvm_virt_cpufreq_exit(void) { }
 
 #endif /* CONFIG_KVM_VIRT_CPUFREQ */
 

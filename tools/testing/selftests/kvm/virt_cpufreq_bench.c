@@ -43,7 +43,7 @@
 #define PERF_MAX		1024
 
 /* What the guest does n times, and then tells how long it took. */
-enum op {
+enum guest_op {
 	OP_EMPTY,
 	OP_HYPERCALL,
 	OP_STORE,		/* value, which is then xored with toggle */
@@ -61,6 +61,9 @@ static struct guest_args {
 
 /* Run insns n times; w3 is the value, toggled after each time. */
 #define GUEST_LOOP(args, insns)							\
+({										\
+	const struct guest_args *__args = (args);				\
+										\
 	asm volatile(								\
 	"	mov	x9, %[n]\n"						\
 	"	mov	x10, %[addr]\n"						\
@@ -71,10 +74,11 @@ static struct guest_args {
 	"	eor	w12, w12, %w[toggle]\n"					\
 	"	subs	x9, x9, #1\n"						\
 	"	b.ne	1b\n"							\
-	: : [n] "r" ((args)->n), [addr] "r" ((args)->addr),			\
-	    [value] "r" ((args)->value), [toggle] "r" ((args)->toggle),		\
+	: : [n] "r" (__args->n), [addr] "r" (__args->addr),			\
+	    [value] "r" (__args->value), [toggle] "r" (__args->toggle),		\
 	    [user] "r" (USER_GPA), [fn] "r" (0x80000000UL /* SMCCC_VERSION */)	\
-	: "x0", "x1", "x2", "x3", "x9", "x10", "x11", "x12", "cc", "memory")
+	: "x0", "x1", "x2", "x3", "x9", "x10", "x11", "x12", "cc", "memory");	\
+})
 
 static void guest_batch(struct guest_args *args)
 {
@@ -122,7 +126,7 @@ struct bench {
 
 static const char *results_dir;
 static double empty_loop;
-static char cur_freq_path[] = "/sys/devices/system/cpu/cpu0/cpufreq/scaling_cur_freq";
+static const char cur_freq_path[] = "/sys/devices/system/cpu/cpu0/cpufreq/scaling_cur_freq";
 
 static void bench_init(struct bench *b, u32 nr_vcpus)
 {
@@ -171,7 +175,7 @@ static void bench_free(struct bench *b)
 	kvm_vm_free(b->vm);
 }
 
-static void guest_args_set(struct bench *b, u32 vcpu, enum op op, u64 addr,
+static void guest_args_set(struct bench *b, u32 vcpu, enum guest_op op, u64 addr,
 			   u32 toggle, u64 n)
 {
 	struct guest_args *args = addr_gva2hva(b->vm, (gva_t)guest_args);
@@ -206,7 +210,7 @@ static u64 run_batch(struct bench *b)
 }
 
 /* Instructions for one access, with the loop. */
-static double measure(struct bench *b, enum op op, u64 addr, u32 toggle, u64 n)
+static double measure(struct bench *b, enum guest_op op, u64 addr, u32 toggle, u64 n)
 {
 	static double insns_per_tick;
 	u64 ticks, best = UINT64_MAX;
@@ -294,7 +298,7 @@ static void need_hint_minmax(struct bench *b)
 static const struct bench_case {
 	const char *path;
 	void (*prepare)(struct bench *b);
-	enum op op;
+	enum guest_op op;
 	u64 addr;
 	u32 toggle;
 	void (*serve)(struct bench *b, struct kvm_run *run);
