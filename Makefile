@@ -59,7 +59,7 @@ check-long-debian-13: ## make check in a fresh Debian 13 (debootstrap, root)
 	@scripts/check-long debian-13
 
 clean: ## remove what was built, keep what was fetched and unpacked
-	rm -rf $(addprefix $(or $(BUILD),build)/,kernel selftests* test_modules headers rootfs initramfs* series static logs results bench)
+	rm -rf $(addprefix $(or $(BUILD),build)/,kernel selftests* headers rootfs initramfs* series static logs results bench)
 
 distclean: ## remove everything made
 	rm -rf $(or $(BUILD),build)
