@@ -317,12 +317,12 @@ static bool is_busy_at(struct _test_data_freq *self, bool shared, u32 freq)
 	int tries, i, n = 0;
 
 	vcf_worker_spin(&self->workers[0], self->vcpus[0]);
-	/* The samples are work for a CPU, too, which counts in a shared policy. */
+	/* The samples are work for a CPU, too, which counts in a shared policy: fewer and fewer. */
 	for (tries = 0; tries < 10 && n < 40; tries++) {
 		usleep(200000);
 		for (i = n = 0; i < 50; i++) {
 			n += cur_freq(self, shared) == freq;
-			usleep(2000);
+			usleep(2000 << min(tries, 4));
 		}
 	}
 	vcf_worker_stop_spin(&self->workers[0], self->vcpus[0]);
