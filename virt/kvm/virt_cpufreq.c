@@ -8,23 +8,30 @@
  * itself, as a utilization clamp, on its next guest entry. cur_perf reads as the
  * performance of the CPU on which the vCPU last entered the guest.
  *
+ * The registers are in memory that userspace can map, and give to the guest as a
+ * read-only memslot at the device's address: then guest loads do not exit.
+ *
  * Who protects what:
- *  - The register handlers run inside kvm->srcu and take no lock. What they
- *    change is a word each: the request of a domain, the table index of a page.
+ *  - domain->lock protects the request of a domain and its copies, and set_perf,
+ *    perftbl_sel and perftbl_rd of its pages. They are read without it.
  *  - vcpu->virt_cpufreq is written under kvm->slots_lock, and read by the vCPU's
  *    own thread under RCU: with IRQs off on the way into the guest, where SRCU is
  *    not held on every architecture.
- *  - page->task, ->refused and ->applied are protected by vcpu->mutex. Release
- *    touches them without, after detaching the page and a grace period.
+ *  - page->task, ->owner, ->refused, ->applied and ->entry_state, and cur_perf of its
+ *    registers are written by the vCPU's thread, under vcpu->mutex. Release reads
+ *    page->task without, after detaching the page and a grace period.
  */
 
 #include <linux/anon_inodes.h>
+#include <linux/eventfd.h>
 #include <linux/file.h>
+#include <linux/fs.h>
 #include <linux/jump_label_ratelimit.h>
 #include <linux/kvm_host.h>
 #include <linux/list.h>
 #include <linux/math64.h>
 #include <linux/minmax.h>
+#include <linux/mm.h>
 #include <linux/moduleparam.h>
 #include <linux/nospec.h>
 #include <linux/rcupdate.h>
@@ -33,25 +40,18 @@
 #include <linux/sched/topology.h>
 #include <linux/security.h>
 #include <linux/slab.h>
+#include <linux/spinlock.h>
 #include <linux/string.h>
 #include <linux/uaccess.h>
 #include <linux/unaligned.h>
+#include <linux/vmalloc.h>
+#include <linux/wordpart.h>
 #include <kvm/iodev.h>
 #include <trace/events/kvm.h>
 
 #include "virt_cpufreq.h"
 
-/* Layout of a register page, set by the guest driver */
-#define VIRT_CPUFREQ_PAGE_SHIFT		12
-#define VIRT_CPUFREQ_PAGE_SIZE		BIT(VIRT_CPUFREQ_PAGE_SHIFT)
-
-#define REG_CUR_PERF			0x00
-#define REG_SET_PERF			0x04
-#define REG_PERFTBL_LEN			0x08
-#define REG_PERFTBL_SEL			0x0c
-#define REG_PERFTBL_RD			0x10
-#define REG_PERF_DOMAIN			0x14
-#define REG_END				0x18
+#define REGS_END	(KVM_VIRT_CPUFREQ_PERF_DOMAIN + sizeof(u32))
 
 #define VIRT_CPUFREQ_HINTS	(KVM_VIRT_CPUFREQ_HINT_MIN | \
 				 KVM_VIRT_CPUFREQ_HINT_MAX | \
@@ -62,8 +62,11 @@
  * struct kvm_virt_cpufreq_domain - a performance domain
  * @list: in the device's list of domains
  * @pages: the register pages of the domain
+ * @lock: protects @request, @shown, and of @pages the copies of @request and the
+ *	registers except cur_perf
  * @id: number given by the VMM
  * @request: last accepted value of set_perf, 0 before the first
+ * @shown: the request that all @pages show; not @request while that is published
  * @capacity: host capacity that the highest perf value stands for
  * @nr_perf: number of entries of @perf
  * @perf: strictly ascending perf values
@@ -71,8 +74,10 @@
 struct kvm_virt_cpufreq_domain {
 	struct list_head list;
 	struct list_head pages;
+	spinlock_t lock;	/* see above */
 	u32 id;
 	u32 request;
+	u32 shown;
 	u32 capacity;
 	u32 nr_perf;
 	u32 perf[] __counted_by(nr_perf);
@@ -84,23 +89,29 @@ struct kvm_virt_cpufreq_domain {
  * @domain: the performance domain
  * @list: in the domain's list of pages
  * @vcpu: the vCPU
+ * @regs: the registers, in the memory that userspace can map
  * @task: the thread bound to the page: the one that runs @vcpu; NULL before it
  *	first runs and if the device gives no hints
+ * @owner: owner of the hint that @task should have: the page itself, or NULL as
+ *	long as there is no @task, which the entry hook thus need not look at
  * @refused: @task may not set its own attributes and so gets no hint
+ * @request: copy of the domain's, kept if the device gives hints
  * @applied: the request that @task has applied to itself
- * @cpu: the CPU on which @vcpu last entered the guest
- * @sel: perftbl_sel
+ * @entry_state: the CPU on which @vcpu last entered the guest, and its capacity at
+ *	that time, as from entry_state_now()
  */
 struct kvm_virt_cpufreq_page {
 	struct kvm_virt_cpufreq *dev;
 	struct kvm_virt_cpufreq_domain *domain;
 	struct list_head list;
 	struct kvm_vcpu *vcpu;
+	__le32 *regs;
 	struct task_struct *task;
+	const void *owner;
 	bool refused;
+	u32 request;
 	u32 applied;
-	u32 cpu;
-	u32 sel;
+	u64 entry_state;
 };
 
 /**
@@ -109,6 +120,8 @@ struct kvm_virt_cpufreq_page {
  * @kvm: the VM
  * @gpa: guest physical address of the first page
  * @flags: KVM_VIRT_CPUFREQ_*
+ * @notify: signalled for each changed request, or NULL
+ * @regs_file: the file behind userspace's mappings, which owns the register pages
  * @domains: the performance domains
  * @nr_pages: number of @pages
  * @pages: the register pages
@@ -118,6 +131,8 @@ struct kvm_virt_cpufreq {
 	struct kvm *kvm;
 	gpa_t gpa;
 	u32 flags;
+	struct eventfd_ctx *notify;
+	struct file *regs_file;
 	struct list_head domains;
 	u32 nr_pages;
 	struct kvm_virt_cpufreq_page pages[] __counted_by(nr_pages);
@@ -140,10 +155,21 @@ DEFINE_STATIC_KEY_DEFERRED_FALSE(kvm_virt_cpufreq_used, HZ);
 
 u32 kvm_virt_cpufreq_supported(void)
 {
-	if (!READ_ONCE(enabled) || !IS_ENABLED(CONFIG_UCLAMP_HINT))
+	u32 flags = KVM_VIRT_CPUFREQ_NOTIFY;
+
+	if (!READ_ONCE(enabled))
 		return 0;
 
-	return KVM_VIRT_CPUFREQ_HINT_MIN | KVM_VIRT_CPUFREQ_HINT_MAX;
+	if (IS_ENABLED(CONFIG_UCLAMP_HINT))
+		flags |= KVM_VIRT_CPUFREQ_HINT_MIN | KVM_VIRT_CPUFREQ_HINT_MAX;
+
+	return flags;
+}
+
+/* Bytes of the register pages, with what the host's last page has beyond them */
+static size_t virt_cpufreq_regs_size(const struct kvm_virt_cpufreq *dev)
+{
+	return PAGE_ALIGN(dev->nr_pages * KVM_VIRT_CPUFREQ_PAGE_SIZE);
 }
 
 static u32 highest_perf(const struct kvm_virt_cpufreq_domain *domain)
@@ -158,19 +184,51 @@ static u32 request_to_util(const struct kvm_virt_cpufreq_domain *domain, u32 req
 }
 
 /*
- * The performance of the CPU on which the page's vCPU last entered the guest, as
- * the host's own load tracking sees it.
+ * A CPU (upper half) and its present capacity, as the host's own load tracking sees
+ * it, times 1024 (lower half): all that cur_perf depends on, to be compared at once.
  */
-static u32 page_cur_perf(const struct kvm_virt_cpufreq_page *page)
+static __always_inline u64 entry_state_now(unsigned int cpu)
 {
-	const struct kvm_virt_cpufreq_domain *domain = page->domain;
-	unsigned int cpu = READ_ONCE(page->cpu);
-	u64 perf = arch_scale_cpu_capacity(cpu);
+	return (u64)cpu << 32 |
+	       arch_scale_cpu_capacity(cpu) * arch_scale_freq_capacity(cpu);
+}
 
-	perf = (perf * arch_scale_freq_capacity(cpu)) >> SCHED_CAPACITY_SHIFT;
+static u32 entry_state_to_perf(const struct kvm_virt_cpufreq_domain *domain,
+			       u64 entry_state)
+{
+	u64 perf = lower_32_bits(entry_state) >> SCHED_CAPACITY_SHIFT;
+
 	perf = div_u64(perf * highest_perf(domain), domain->capacity);
 
 	return clamp_t(u64, perf, 1, highest_perf(domain));
+}
+
+/* The performance, now, of the CPU on which the vCPU last entered the guest */
+static u32 virt_cpufreq_cur_perf(const struct kvm_virt_cpufreq_page *page)
+{
+	unsigned int cpu = upper_32_bits(READ_ONCE(page->entry_state));
+
+	return entry_state_to_perf(page->domain, entry_state_now(cpu));
+}
+
+static u32 virt_cpufreq_get_reg(const struct kvm_virt_cpufreq_page *page, u32 reg)
+{
+	return le32_to_cpu(READ_ONCE(page->regs[reg / sizeof(u32)]));
+}
+
+/*
+ * Whoever shares the page sees the new value, the guest after
+ * kvm_arch_clean_guest_memory_sync().
+ */
+static void virt_cpufreq_set_reg(struct kvm_virt_cpufreq_page *page, u32 reg, u32 val)
+{
+	__le32 *p = &page->regs[reg / sizeof(u32)];
+
+	if (le32_to_cpu(*p) == val)
+		return;
+
+	WRITE_ONCE(*p, cpu_to_le32(val));
+	kvm_arch_clean_guest_memory(p, sizeof(*p));
 }
 
 static struct kvm_virt_cpufreq *to_virt_cpufreq(struct kvm_io_device *io)
@@ -178,55 +236,38 @@ static struct kvm_virt_cpufreq *to_virt_cpufreq(struct kvm_io_device *io)
 	return container_of(io, struct kvm_virt_cpufreq, io);
 }
 
-/* NULL unless it is an aligned 32-bit access to a register, within the bus's range. */
+/*
+ * NULL unless it is an aligned 32-bit access to a register. The bus has checked that
+ * addr is in the device's range.
+ */
 static struct kvm_virt_cpufreq_page *
 virt_cpufreq_decode(struct kvm_io_device *io, gpa_t addr, int len, u32 *reg)
 {
 	struct kvm_virt_cpufreq *dev = to_virt_cpufreq(io);
 	gpa_t offset = addr - dev->gpa;
 
-	*reg = offset & (VIRT_CPUFREQ_PAGE_SIZE - 1);
-	if (len != sizeof(u32) || *reg % sizeof(u32) || *reg >= REG_END)
+	*reg = offset & (KVM_VIRT_CPUFREQ_PAGE_SIZE - 1);
+	if (len != sizeof(u32) || *reg % sizeof(u32) || *reg >= REGS_END)
 		return NULL;
 
-	return &dev->pages[array_index_nospec(offset >> VIRT_CPUFREQ_PAGE_SHIFT,
+	return &dev->pages[array_index_nospec(offset / KVM_VIRT_CPUFREQ_PAGE_SIZE,
 					      dev->nr_pages)];
 }
 
 static int virt_cpufreq_read(struct kvm_vcpu *vcpu, struct kvm_io_device *io,
 			     gpa_t addr, int len, void *val)
 {
-	struct kvm_virt_cpufreq_domain *domain;
 	struct kvm_virt_cpufreq_page *page;
-	u32 reg, sel, data = 0;
+	u32 reg, data;
 
 	page = virt_cpufreq_decode(io, addr, len, &reg);
 	if (!page)
 		return -EOPNOTSUPP;
 
-	domain = page->domain;
-	switch (reg) {
-	case REG_CUR_PERF:
-		data = page_cur_perf(page);
-		break;
-	case REG_SET_PERF:
-		data = READ_ONCE(domain->request);
-		break;
-	case REG_PERFTBL_LEN:
-		data = domain->nr_perf;
-		break;
-	case REG_PERFTBL_SEL:
-		data = READ_ONCE(page->sel);
-		break;
-	case REG_PERFTBL_RD:
-		sel = READ_ONCE(page->sel);
-		if (sel < domain->nr_perf)
-			data = domain->perf[array_index_nospec(sel, domain->nr_perf)];
-		break;
-	case REG_PERF_DOMAIN:
-		data = domain->id;
-		break;
-	}
+	if (reg == KVM_VIRT_CPUFREQ_CUR_PERF)
+		data = virt_cpufreq_cur_perf(page);
+	else
+		data = virt_cpufreq_get_reg(page, reg);
 
 	put_unaligned_le32(data, val);
 	return 0;
@@ -234,64 +275,109 @@ static int virt_cpufreq_read(struct kvm_vcpu *vcpu, struct kvm_io_device *io,
 
 /*
  * Kick the domain's vCPUs out of the guest, so that they apply the request when
- * they reenter it. A sleeping vCPU needs no kick.
+ * they reenter it. A sleeping vCPU needs no kick, and none needs a KVM_REQ_*, since
+ * the entry hook compares requests anyway.
  */
-static void virt_cpufreq_kick(struct kvm_virt_cpufreq_domain *domain,
-			      struct kvm_vcpu *self)
+static void virt_cpufreq_kick(struct kvm_virt_cpufreq_domain *domain)
 {
 	struct kvm_virt_cpufreq_page *page;
 
+	/*
+	 * Pairs with smp_store_mb(vcpu->mode, IN_GUEST_MODE): either the entry hook
+	 * sees the new request, or this sees IN_GUEST_MODE.
+	 */
+	smp_mb();
 	list_for_each_entry(page, &domain->pages, list) {
-		if (page->vcpu != self && READ_ONCE(page->vcpu->mode) == IN_GUEST_MODE)
+		if (READ_ONCE(page->vcpu->mode) == IN_GUEST_MODE)
 			kvm_vcpu_kick(page->vcpu);
 	}
 }
 
+/*
+ * Publish a new request of the page's domain: on the register pages, to the vCPUs'
+ * threads, to userspace. 0 is none.
+ */
 static void virt_cpufreq_request(struct kvm_vcpu *vcpu,
 				 struct kvm_virt_cpufreq_page *page, u32 request)
 {
 	struct kvm_virt_cpufreq_domain *domain = page->domain;
+	struct kvm_virt_cpufreq *dev = page->dev;
+	bool repeated, hints = dev->flags & VIRT_CPUFREQ_HINTS;
+	struct kvm_virt_cpufreq_page *p;
 	u32 old;
 
-	request = clamp(request, 1, highest_perf(domain));
-	vcpu->stat.generic.virt_cpufreq_requests++;
-
-	/* Don't dirty the cache line for a repeated request. */
-	if (READ_ONCE(domain->request) == request)
-		return;
-
 	/*
-	 * The full barrier of xchg() pairs with smp_store_mb(vcpu->mode,
-	 * IN_GUEST_MODE): either the entry hook sees the new request, or
-	 * virt_cpufreq_kick() sees IN_GUEST_MODE.
+	 * A repeated request needs no lock. It is not one if the guest has seen
+	 * another on a page since: pairs with smp_wmb() below, by way of the guest,
+	 * whose exit has a full barrier in srcu_read_lock().
 	 */
-	old = xchg(&domain->request, request);
-	if (old == request)
+	repeated = smp_load_acquire(&domain->request) == request;
+	/* All pages show it; pairs with smp_store_release() below. */
+	if (repeated && smp_load_acquire(&domain->shown) == request)
 		return;
+
+	scoped_guard(spinlock, &domain->lock) {
+		old = domain->request;
+		if (old == request)
+			return;
+
+		WRITE_ONCE(domain->request, request);
+		/* Before any page shows it; pairs with the check above. */
+		smp_wmb();
+		list_for_each_entry(p, &domain->pages, list) {
+			virt_cpufreq_set_reg(p, KVM_VIRT_CPUFREQ_SET_PERF, request);
+			if (hints)
+				WRITE_ONCE(p->request, request);
+		}
+		kvm_arch_clean_guest_memory_sync();
+		/* After all pages show it; pairs with the check above. */
+		smp_store_release(&domain->shown, request);
+	}
 
 	trace_kvm_virt_cpufreq(vcpu->vcpu_id, domain->id, request,
 			       request_to_util(domain, request));
 
-	if (request > old && page->dev->flags & VIRT_CPUFREQ_HINTS)
-		virt_cpufreq_kick(domain, vcpu);
+	/* A lower request can wait for the next entry, but 0 may end a maximum. */
+	if (hints && (request > old || !request))
+		virt_cpufreq_kick(domain);
+
+	if (dev->notify)
+		eventfd_signal(dev->notify);
+}
+
+static void virt_cpufreq_select(struct kvm_virt_cpufreq_page *page, u32 sel)
+{
+	struct kvm_virt_cpufreq_domain *domain = page->domain;
+	u32 perf = 0;
+
+	if (sel < domain->nr_perf)
+		perf = domain->perf[array_index_nospec(sel, domain->nr_perf)];
+
+	guard(spinlock)(&domain->lock);
+	virt_cpufreq_set_reg(page, KVM_VIRT_CPUFREQ_PERFTBL_SEL, sel);
+	virt_cpufreq_set_reg(page, KVM_VIRT_CPUFREQ_PERFTBL_RD, perf);
+	kvm_arch_clean_guest_memory_sync();
 }
 
 static int virt_cpufreq_write(struct kvm_vcpu *vcpu, struct kvm_io_device *io,
 			      gpa_t addr, int len, const void *val)
 {
 	struct kvm_virt_cpufreq_page *page;
-	u32 reg;
+	u32 reg, data;
 
 	page = virt_cpufreq_decode(io, addr, len, &reg);
 	if (!page)
 		return -EOPNOTSUPP;
 
+	data = get_unaligned_le32(val);
 	switch (reg) {
-	case REG_SET_PERF:
-		virt_cpufreq_request(vcpu, page, get_unaligned_le32(val));
+	case KVM_VIRT_CPUFREQ_SET_PERF:
+		vcpu->stat.generic.virt_cpufreq_requests++;
+		virt_cpufreq_request(vcpu, page,
+				     clamp(data, 1, highest_perf(page->domain)));
 		break;
-	case REG_PERFTBL_SEL:
-		WRITE_ONCE(page->sel, get_unaligned_le32(val));
+	case KVM_VIRT_CPUFREQ_PERFTBL_SEL:
+		virt_cpufreq_select(page, data);
 		break;
 	}
 
@@ -304,21 +390,17 @@ static const struct kvm_io_device_ops virt_cpufreq_ops = {
 	.write = virt_cpufreq_write,
 };
 
-/*
- * Apply the domain's request to the current thread, the one bound to the page.
- * noinline keeps the fast path of the entry hook free of a stack frame.
- */
-static noinline void virt_cpufreq_apply(struct kvm_vcpu *vcpu,
-					struct kvm_virt_cpufreq_page *page,
-					u32 request)
+/* Apply the domain's request to the current thread, the one bound to the page. */
+static void virt_cpufreq_apply(struct kvm_virt_cpufreq_page *page, u32 request)
 {
+	struct kvm_vcpu_stat_generic *stat = &page->vcpu->stat.generic;
 	u32 min = 0, max = SCHED_CAPACITY_SCALE;
 	bool changed = request != page->applied;
 
 	page->applied = request;
 
 	if (page->refused) {
-		vcpu->stat.generic.virt_cpufreq_refused += changed;
+		stat->virt_cpufreq_refused += changed;
 	} else {
 		u32 util = request_to_util(page->domain, request);
 
@@ -326,43 +408,57 @@ static noinline void virt_cpufreq_apply(struct kvm_vcpu *vcpu,
 			min = util;
 		if (page->dev->flags & KVM_VIRT_CPUFREQ_HINT_MAX && request)
 			max = util;
-		vcpu->stat.generic.virt_cpufreq_hints += changed;
+		stat->virt_cpufreq_hints += changed;
 	}
 
 	/* Also if there is nothing to hint: it replaces another vCPU's hint. */
 	sched_set_uclamp_hint(page, min, max);
 }
 
+/*
+ * The cold half of the entry hook. noinline keeps the other one free of a stack
+ * frame.
+ */
+static noinline void virt_cpufreq_enter_slow(struct kvm_virt_cpufreq_page *page,
+					     u32 request, unsigned int cpu)
+{
+	u64 entry_state;
+
+	/* No hints, or not bound yet, in which case KVM_REQ_VIRT_CPUFREQ is pending. */
+	if (page->task == current &&
+	    (request != page->applied || sched_uclamp_hint_owner(current) != page))
+		virt_cpufreq_apply(page, request);
+
+	/* Only now: the hint may have changed the CPU's frequency. */
+	entry_state = entry_state_now(cpu);
+	if (entry_state == page->entry_state)
+		return;
+
+	WRITE_ONCE(page->entry_state, entry_state);
+	virt_cpufreq_set_reg(page, KVM_VIRT_CPUFREQ_CUR_PERF,
+			     entry_state_to_perf(page->domain, entry_state));
+	kvm_arch_clean_guest_memory_sync();
+}
+
 /**
  * __kvm_virt_cpufreq_enter - prepare the current thread for the guest
- * @vcpu: the vCPU that is about to enter the guest, in IN_GUEST_MODE
+ * @page: the register page of the vCPU that is about to enter the guest, in
+ *	IN_GUEST_MODE
  *
  * Applies the performance domain's request if that is new, or if the thread has
- * run another vCPU since.
+ * run another vCPU since, and updates cur_perf on the page.
  *
  * Context: the vCPU's thread. IRQs off, RCU watching.
  */
-void __kvm_virt_cpufreq_enter(struct kvm_vcpu *vcpu)
+void __kvm_virt_cpufreq_enter(struct kvm_virt_cpufreq_page *page)
 {
-	struct kvm_virt_cpufreq_page *page;
-	u32 cpu, request;
+	u32 request = READ_ONCE(page->request);
+	unsigned int cpu = smp_processor_id();
 
-	page = rcu_dereference_sched(vcpu->virt_cpufreq);
-	if (!page)
-		return;
-
-	cpu = smp_processor_id();
-	if (page->cpu != cpu)
-		WRITE_ONCE(page->cpu, cpu);
-
-	/* No hints, or not bound yet, in which case KVM_REQ_VIRT_CPUFREQ is pending. */
-	if (page->task != current)
-		return;
-
-	request = READ_ONCE(page->domain->request);
 	if (unlikely(request != page->applied ||
-		     sched_uclamp_hint_owner(current) != page))
-		virt_cpufreq_apply(vcpu, page, request);
+		     sched_uclamp_hint_owner(current) != page->owner ||
+		     entry_state_now(cpu) != page->entry_state))
+		virt_cpufreq_enter_slow(page, request, cpu);
 }
 
 /**
@@ -387,11 +483,13 @@ void kvm_virt_cpufreq_bind(struct kvm_vcpu *vcpu)
 
 	rcu_read_lock();
 	page = rcu_dereference(vcpu->virt_cpufreq);
-	if (page && page->dev->flags & VIRT_CPUFREQ_HINTS) {
+	if (page && page->dev->flags & VIRT_CPUFREQ_HINTS &&
+	    (page->task != current || page->refused != refused)) {
 		old = page->task;
-		if (old && (old != current || refused))
+		if (old)
 			sched_clear_uclamp_hint(old, page);
 		page->task = get_task_struct(current);
+		page->owner = page;
 		page->refused = refused;
 		page->applied = 0;
 	}
@@ -407,6 +505,10 @@ static void virt_cpufreq_free(struct kvm_virt_cpufreq *dev)
 
 	list_for_each_entry_safe(domain, tmp, &dev->domains, list)
 		kfree(domain);
+	if (dev->notify)
+		eventfd_ctx_put(dev->notify);
+	if (dev->regs_file)
+		fput(dev->regs_file);
 	kvfree(dev);
 }
 
@@ -427,8 +529,8 @@ static void virt_cpufreq_detach(struct kvm_virt_cpufreq *dev)
 
 /*
  * Also cleans up after a failed attach, i.e. tolerates a device that is not on the
- * bus. May run as task work of a vCPU thread, so
- * must not take vcpu->mutex or kvm->lock.
+ * bus. May run as task work of a vCPU thread, so must not take vcpu->mutex or
+ * kvm->lock.
  */
 static int virt_cpufreq_release(struct inode *inode, struct file *file)
 {
@@ -460,11 +562,130 @@ static int virt_cpufreq_release(struct inode *inode, struct file *file)
 	return 0;
 }
 
+static int virt_cpufreq_set_regs(struct kvm_virt_cpufreq *dev, void __user *argp)
+{
+	struct kvm_virt_cpufreq_regs regs;
+	struct kvm_virt_cpufreq_page *page;
+
+	if (copy_from_user(&regs, argp, sizeof(regs)))
+		return -EFAULT;
+
+	if (regs.index >= dev->nr_pages || regs.reserved)
+		return -EINVAL;
+
+	page = &dev->pages[array_index_nospec(regs.index, dev->nr_pages)];
+	if (regs.set_perf > highest_perf(page->domain))
+		return -EINVAL;
+
+	virt_cpufreq_select(page, regs.perftbl_sel);
+	virt_cpufreq_request(page->vcpu, page, regs.set_perf);
+	return 0;
+}
+
+static long virt_cpufreq_ioctl(struct file *file, unsigned int ioctl,
+			       unsigned long arg)
+{
+	struct kvm_virt_cpufreq *dev = file->private_data;
+
+	if (dev->kvm->mm != current->mm || dev->kvm->vm_dead)
+		return -EIO;
+
+	switch (ioctl) {
+	case KVM_VIRT_CPUFREQ_SET_REGS:
+		return virt_cpufreq_set_regs(dev, (void __user *)arg);
+	default:
+		return -ENOTTY;
+	}
+}
+
+/* mmap_prepare has seen to it that the offset is within the register pages. */
+static vm_fault_t virt_cpufreq_fault(struct vm_fault *vmf)
+{
+	void *regs = vmf->vma->vm_file->private_data;
+
+	vmf->page = vmalloc_to_page(regs + (vmf->pgoff << PAGE_SHIFT));
+	get_page(vmf->page);
+	return 0;
+}
+
+static const struct vm_operations_struct virt_cpufreq_vm_ops = {
+	.fault = virt_cpufreq_fault,
+};
+
+/*
+ * The mapping is one of the registers' file, so that it keeps the pages and not the
+ * device. That it is read-only, and stays so, is due to the descriptor. It must not
+ * be merged with another, nor grow: VMA_DONTEXPAND.
+ */
+static int virt_cpufreq_mmap_prepare(struct vm_area_desc *desc)
+{
+	struct kvm_virt_cpufreq *dev = desc->file->private_data;
+
+	if (!vma_desc_test(desc, VMA_MAYSHARE_BIT) || desc->pgoff ||
+	    vma_desc_size(desc) > virt_cpufreq_regs_size(dev))
+		return -EINVAL;
+
+	vma_desc_set_flags(desc, VMA_DONTCOPY_BIT, VMA_DONTDUMP_BIT,
+			   VMA_DONTEXPAND_BIT);
+	desc->vm_ops = &virt_cpufreq_vm_ops;
+	desc->vm_file = get_file(dev->regs_file);
+	return 0;
+}
+
 static const struct file_operations virt_cpufreq_fops = {
 	.owner = THIS_MODULE,
 	.release = virt_cpufreq_release,
+	.unlocked_ioctl = virt_cpufreq_ioctl,
+	.compat_ioctl = compat_ptr_ioctl,
+	.mmap_prepare = virt_cpufreq_mmap_prepare,
 	.llseek = noop_llseek,
 };
+
+static int virt_cpufreq_regs_release(struct inode *inode, struct file *file)
+{
+	vfree(file->private_data);
+	return 0;
+}
+
+static const struct file_operations virt_cpufreq_regs_fops = {
+	.owner = THIS_MODULE,
+	.release = virt_cpufreq_regs_release,
+};
+
+static int virt_cpufreq_alloc_regs(struct kvm_virt_cpufreq *dev)
+{
+	struct file *file;
+	void *regs;
+	u32 i;
+
+	/* Userspace and the guest see all of it. */
+	regs = __vmalloc(virt_cpufreq_regs_size(dev), GFP_KERNEL_ACCOUNT | __GFP_ZERO);
+	if (!regs)
+		return -ENOMEM;
+
+	file = anon_inode_getfile("kvm-virt-cpufreq-regs", &virt_cpufreq_regs_fops,
+				  regs, O_RDONLY);
+	if (IS_ERR(file)) {
+		vfree(regs);
+		return PTR_ERR(file);
+	}
+	dev->regs_file = file;
+
+	/* Nothing to clean: that is done when the guest's first access maps them. */
+	for (i = 0; i < dev->nr_pages; i++) {
+		struct kvm_virt_cpufreq_page *page = &dev->pages[i];
+		struct kvm_virt_cpufreq_domain *domain = page->domain;
+
+		page->regs = regs + i * KVM_VIRT_CPUFREQ_PAGE_SIZE;
+		page->entry_state = entry_state_now(raw_smp_processor_id());
+		virt_cpufreq_set_reg(page, KVM_VIRT_CPUFREQ_CUR_PERF, virt_cpufreq_cur_perf(page));
+		virt_cpufreq_set_reg(page, KVM_VIRT_CPUFREQ_PERFTBL_LEN, domain->nr_perf);
+		virt_cpufreq_set_reg(page, KVM_VIRT_CPUFREQ_PERFTBL_RD, domain->perf[0]);
+		virt_cpufreq_set_reg(page, KVM_VIRT_CPUFREQ_PERF_DOMAIN, domain->id);
+	}
+
+	return 0;
+}
 
 static int virt_cpufreq_check_vcpu(const struct kvm_virt_cpufreq_vcpu *vcpu)
 {
@@ -506,6 +727,7 @@ virt_cpufreq_find_or_add_domain(struct kvm_virt_cpufreq *dev,
 		return ERR_PTR(-ENOMEM);
 
 	INIT_LIST_HEAD(&domain->pages);
+	spin_lock_init(&domain->lock);
 	domain->id = vcpu->domain;
 	domain->capacity = vcpu->capacity;
 	domain->nr_perf = vcpu->nr_perf;
@@ -517,7 +739,7 @@ virt_cpufreq_find_or_add_domain(struct kvm_virt_cpufreq *dev,
 static int virt_cpufreq_check_args(const struct kvm_create_virt_cpufreq *args)
 {
 	u32 hints = args->flags & VIRT_CPUFREQ_HINTS;
-	gpa_t size = args->nr_vcpus * VIRT_CPUFREQ_PAGE_SIZE;
+	gpa_t size = args->nr_vcpus * KVM_VIRT_CPUFREQ_PAGE_SIZE;
 
 	if (args->flags & ~VIRT_CPUFREQ_FLAGS)
 		return -EINVAL;
@@ -529,7 +751,7 @@ static int virt_cpufreq_check_args(const struct kvm_create_virt_cpufreq *args)
 		return -EINVAL;
 	if (!args->nr_vcpus || args->nr_vcpus > KVM_MAX_VCPUS)
 		return -EINVAL;
-	if (!IS_ALIGNED(args->gpa, VIRT_CPUFREQ_PAGE_SIZE) ||
+	if (!IS_ALIGNED(args->gpa, KVM_VIRT_CPUFREQ_PAGE_SIZE) ||
 	    args->gpa + size < args->gpa)
 		return -EINVAL;
 
@@ -575,10 +797,13 @@ virt_cpufreq_alloc(struct kvm *kvm, const struct kvm_create_virt_cpufreq *args)
 		}
 
 		page->dev = dev;
-		page->cpu = raw_smp_processor_id();
 		page->vcpu = kvm_get_vcpu_by_id(kvm, vcpu.vcpu_id);
 		list_add_tail(&page->list, &page->domain->pages);
 	}
+
+	r = virt_cpufreq_alloc_regs(dev);
+	if (r)
+		goto err;
 
 	return dev;
 
@@ -608,7 +833,7 @@ static bool virt_cpufreq_range_is_free(struct kvm *kvm, gpa_t addr, gpa_t end)
 
 static int virt_cpufreq_attach(struct kvm_virt_cpufreq *dev)
 {
-	u32 size = dev->nr_pages * VIRT_CPUFREQ_PAGE_SIZE;
+	u32 size = dev->nr_pages * KVM_VIRT_CPUFREQ_PAGE_SIZE;
 	u32 i;
 	int r;
 
@@ -684,12 +909,21 @@ int kvm_vm_ioctl_create_virt_cpufreq(struct kvm *kvm, void __user *argp)
 			goto err_free;
 	}
 
+	if (args.flags & KVM_VIRT_CPUFREQ_NOTIFY) {
+		struct eventfd_ctx *notify = eventfd_ctx_fdget(args.notify_fd);
+
+		r = PTR_ERR_OR_ZERO(notify);
+		if (r)
+			goto err_free;
+		dev->notify = notify;
+	}
+
 	r = get_unused_fd_flags(O_CLOEXEC);
 	if (r < 0)
 		goto err_free;
 	fd = r;
 
-	file = anon_inode_getfile("kvm-virt-cpufreq", &virt_cpufreq_fops, dev, O_RDWR);
+	file = anon_inode_getfile("kvm-virt-cpufreq", &virt_cpufreq_fops, dev, O_RDONLY);
 	if (IS_ERR(file)) {
 		r = PTR_ERR(file);
 		goto err_fd;

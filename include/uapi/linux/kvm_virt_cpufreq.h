@@ -8,9 +8,8 @@
  * DOC: Flags of KVM_CREATE_VIRT_CPUFREQ
  *
  * ``KVM_CHECK_EXTENSION(KVM_CAP_VIRT_CPUFREQ)`` on a VM returns the mask of
- * the flags that this kernel serves: 0 if it serves none, if the device is not
- * built in, or if the administrator has switched it off. In the first case a
- * device without flags can still be created.
+ * the flags that this kernel serves: 0 if the device is not built in, or if the
+ * administrator has switched it off.
  *
  * %KVM_VIRT_CPUFREQ_HINT_MIN
  *   A request becomes the minimum utilization clamp of the threads that run
@@ -25,8 +24,9 @@
  *   other hints. KVM_CREATE_VIRT_CPUFREQ fails with EOPNOTSUPP.
  *
  * %KVM_VIRT_CPUFREQ_NOTIFY
- *   Reserved for signalling ``notify_fd`` when the request of a performance
- *   domain has changed. KVM_CREATE_VIRT_CPUFREQ fails with EOPNOTSUPP.
+ *   ``notify_fd`` is signalled once for each change of a performance domain's
+ *   request, by a guest or by KVM_VIRT_CPUFREQ_SET_REGS, after the register pages
+ *   show it. The threads may not have applied it yet.
  *
  * Without any hint flag requests are recorded and no task is touched.
  */
@@ -34,6 +34,25 @@
 #define KVM_VIRT_CPUFREQ_HINT_MAX	(1U << 1)
 #define KVM_VIRT_CPUFREQ_HINT_UTIL	(1U << 2)
 #define KVM_VIRT_CPUFREQ_NOTIFY		(1U << 3)
+
+/**
+ * DOC: Registers
+ *
+ * Offsets within a register page, of which there is one every
+ * %KVM_VIRT_CPUFREQ_PAGE_SIZE bytes. All registers are of 32 bits and
+ * little-endian. Each is consistent by itself: perftbl_rd follows perftbl_sel, but
+ * not in one step for those who look at the mapped page.
+ */
+#define KVM_VIRT_CPUFREQ_PAGE_SIZE	4096
+
+#define KVM_VIRT_CPUFREQ_CUR_PERF	0x00
+#define KVM_VIRT_CPUFREQ_SET_PERF	0x04
+#define KVM_VIRT_CPUFREQ_PERFTBL_LEN	0x08
+#define KVM_VIRT_CPUFREQ_PERFTBL_SEL	0x0c
+#define KVM_VIRT_CPUFREQ_PERFTBL_RD	0x10
+#define KVM_VIRT_CPUFREQ_PERF_DOMAIN	0x14
+
+#define KVM_VIRT_CPUFREQ_MAX_PERF	64
 
 /**
  * struct kvm_virt_cpufreq_vcpu - one register page
@@ -51,14 +70,15 @@ struct kvm_virt_cpufreq_vcpu {
 	__u32 domain;
 	__u32 capacity;
 	__u32 nr_perf;
-	__u32 perf[64];
+	__u32 perf[KVM_VIRT_CPUFREQ_MAX_PERF];
 };
 
 /**
  * struct kvm_create_virt_cpufreq - argument of KVM_CREATE_VIRT_CPUFREQ
  * @gpa: guest physical address of the first register page, 4 KiB aligned;
  *	register page i follows at @gpa + i * 4096, whatever the page size of
- *	the host
+ *	the host. If the mapped pages are to be the memory of a memslot there,
+ *	it has to be aligned to the page size of the host.
  * @vcpus: user address of @nr_vcpus struct kvm_virt_cpufreq_vcpu, entry i for
  *	register page i
  * @nr_vcpus: number of register pages, at least 1
@@ -73,6 +93,25 @@ struct kvm_create_virt_cpufreq {
 	__u32 flags;
 	__s32 notify_fd;
 	__u32 reserved[5];
+};
+
+/**
+ * struct kvm_virt_cpufreq_regs - argument of KVM_VIRT_CPUFREQ_SET_REGS
+ * @index: number of the register page
+ * @set_perf: request of the page's performance domain, up to its highest perf
+ *	value, or 0 for none, which is what a new device has. It is that of all
+ *	pages of the domain: of several calls the last one stands.
+ * @perftbl_sel: selected entry of the table, any value
+ * @reserved: 0
+ *
+ * The registers of a page that are not given by KVM_CREATE_VIRT_CPUFREQ or by the
+ * host's CPUs. They are saved by reading the mapped page.
+ */
+struct kvm_virt_cpufreq_regs {
+	__u32 index;
+	__u32 set_perf;
+	__u32 perftbl_sel;
+	__u32 reserved;
 };
 
 #endif /* _UAPI_LINUX_KVM_VIRT_CPUFREQ_H */

@@ -12,8 +12,6 @@
  */
 #include <fcntl.h>
 #include <getopt.h>
-#include <pthread.h>
-#include <semaphore.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <sys/eventfd.h>
@@ -32,11 +30,12 @@
 #include "virt_cpufreq.h"
 
 #define NR_BATCHES		30
-#define CHAIN_ROUNDS		20
 
 #define DEV_GPA			0x40000000ULL	/* the device, a page a vCPU */
 #define IOEVENTFD_GPA		0x40100000ULL
 #define USER_GPA		0x40110000ULL	/* served by nobody in the kernel */
+
+#define DEV_SLOT		10
 
 #define PERF_LOW		300
 #define PERF_HIGH		700
@@ -48,7 +47,6 @@ enum guest_op {
 	OP_HYPERCALL,
 	OP_STORE,		/* value, which is then xored with toggle */
 	OP_LOAD,
-	OP_STORE_AND_EXIT,	/* store as above, then a store to the VMM */
 };
 
 static struct guest_args {
@@ -57,7 +55,7 @@ static struct guest_args {
 	u64 addr;
 	u64 value;
 	u64 toggle;
-} guest_args[VCF_MAX_VCPUS];
+} guest_args;
 
 /* Run insns n times; w3 is the value, toggled after each time. */
 #define GUEST_LOOP(args, insns)							\
@@ -67,7 +65,6 @@ static struct guest_args {
 	asm volatile(								\
 	"	mov	x9, %[n]\n"						\
 	"	mov	x10, %[addr]\n"						\
-	"	mov	x11, %[user]\n"						\
 	"	mov	w12, %w[value]\n"					\
 	"1:\n"									\
 	insns									\
@@ -76,8 +73,8 @@ static struct guest_args {
 	"	b.ne	1b\n"							\
 	: : [n] "r" (__args->n), [addr] "r" (__args->addr),			\
 	    [value] "r" (__args->value), [toggle] "r" (__args->toggle),		\
-	    [user] "r" (USER_GPA), [fn] "r" (0x80000000UL /* SMCCC_VERSION */)	\
-	: "x0", "x1", "x2", "x3", "x9", "x10", "x11", "x12", "cc", "memory");	\
+	    [fn] "r" (0x80000000UL /* SMCCC_VERSION */)				\
+	: "x0", "x1", "x2", "x3", "x9", "x10", "x12", "cc", "memory");		\
 })
 
 static void guest_batch(struct guest_args *args)
@@ -95,18 +92,15 @@ static void guest_batch(struct guest_args *args)
 	case OP_LOAD:
 		GUEST_LOOP(args, "ldr	w0, [x10]\n");
 		break;
-	case OP_STORE_AND_EXIT:
-		GUEST_LOOP(args, "str	w12, [x10]\n str	w12, [x11]\n");
-		break;
 	}
 }
 
-static void guest_code(struct guest_args *args)
+static void guest_code(void)
 {
 	for (;;) {
 		u64 start = timer_get_cntct(VIRTUAL);
 
-		guest_batch(args);
+		guest_batch(&guest_args);
 		GUEST_SYNC(timer_get_cntct(VIRTUAL) - start);
 	}
 }
@@ -114,14 +108,11 @@ static void guest_code(struct guest_args *args)
 /* A VM, and what serves the accesses of its vCPU 0 that reach the VMM. */
 struct bench {
 	struct kvm_vm *vm;
-	struct kvm_vcpu *vcpus[VCF_MAX_VCPUS];
-	u32 nr_vcpus;
+	struct kvm_vcpu *vcpus[VCF_MAX_VCPUS + 1];
+	u32 nr_pages;		/* of the device, one for each vCPU */
 	int dev_fd;
+	void *regs;		/* the device's registers, while they are a memslot */
 	void (*serve)(struct bench *b, struct kvm_run *run);
-	u32 serve_value;
-	sem_t turn[VCF_MAX_VCPUS];
-	pthread_t threads[VCF_MAX_VCPUS];
-	bool stop;
 };
 
 static const char *results_dir;
@@ -130,39 +121,56 @@ static const char cur_freq_path[] = "/sys/devices/system/cpu/cpu0/cpufreq/scalin
 
 static void bench_init(struct bench *b, u32 nr_vcpus)
 {
-	u32 i;
-
 	memset(b, 0, sizeof(*b));
-	b->nr_vcpus = nr_vcpus;
+	b->nr_pages = nr_vcpus;
 	b->dev_fd = -1;
 	b->vm = vm_create_with_vcpus(nr_vcpus, guest_code, b->vcpus);
 	virt_map(b->vm, DEV_GPA, DEV_GPA, VCF_MAX_VCPUS);
 	virt_map(b->vm, IOEVENTFD_GPA, IOEVENTFD_GPA, 1);
 	virt_map(b->vm, USER_GPA, USER_GPA, 1);
-	for (i = 0; i < nr_vcpus; i++) {
-		struct guest_args *args = addr_gva2hva(b->vm, (gva_t)guest_args);
+}
 
-		vcpu_args_set(b->vcpus[i], 1, (gva_t)guest_args + i * sizeof(*args));
-	}
+static size_t bench_regs_size(struct bench *b)
+{
+	return align_up(b->nr_pages * VCF_PAGE_SIZE, getpagesize());
+}
+
+static void bench_set_slot(struct bench *b, void *regs)
+{
+	vm_set_user_memory_region(b->vm, DEV_SLOT, KVM_MEM_READONLY, DEV_GPA,
+				  regs ? bench_regs_size(b) : 0, regs);
+}
+
+/* Give the guest the device's registers as memory. */
+static void bench_share_regs(struct bench *b)
+{
+	b->regs = kvm_mmap(bench_regs_size(b), PROT_READ, MAP_SHARED, b->dev_fd);
+	bench_set_slot(b, b->regs);
 }
 
 static void bench_close_device(struct bench *b)
 {
+	if (b->regs) {
+		bench_set_slot(b, NULL);
+		kvm_munmap(b->regs, bench_regs_size(b));
+		b->regs = NULL;
+	}
 	if (b->dev_fd >= 0)
 		close(b->dev_fd);
 	b->dev_fd = -1;
 }
 
-/* All vCPUs of the VM in one domain; a perf value is a capacity. */
-static void bench_open_device(struct bench *b, u32 flags)
+/* One domain; a perf value is a capacity. */
+static void bench_open_device(struct bench *b, u32 flags, u32 first_vcpu)
 {
 	struct vcf_args args;
 	u32 i;
 
 	bench_close_device(b);
-	vcf_args_init(&args, b->nr_vcpus, flags);
+	vcf_args_init(&args, b->nr_pages, flags);
 	args.create.gpa = DEV_GPA;
-	for (i = 0; i < b->nr_vcpus; i++) {
+	for (i = 0; i < b->nr_pages; i++) {
+		args.page[i].vcpu_id = first_vcpu + i;
 		args.page[i].nr_perf = 1;
 		args.page[i].perf[0] = PERF_MAX;
 	}
@@ -175,12 +183,12 @@ static void bench_free(struct bench *b)
 	kvm_vm_free(b->vm);
 }
 
-static void guest_args_set(struct bench *b, u32 vcpu, enum guest_op op, u64 addr,
-			   u32 toggle, u64 n)
+static void guest_args_set(struct bench *b, enum guest_op op, u64 addr, u32 toggle,
+			   u64 n)
 {
-	struct guest_args *args = addr_gva2hva(b->vm, (gva_t)guest_args);
+	struct guest_args *args = addr_gva2hva(b->vm, (gva_t)&guest_args);
 
-	args[vcpu] = (struct guest_args) {
+	*args = (struct guest_args) {
 		.op = op,
 		.n = n,
 		.addr = addr,
@@ -219,7 +227,7 @@ static double measure(struct bench *b, enum guest_op op, u64 addr, u32 toggle, u
 	if (!insns_per_tick)
 		insns_per_tick = (double)NSEC_PER_SEC / timer_get_cntfrq();
 
-	guest_args_set(b, 0, op, addr, toggle, n);
+	guest_args_set(b, op, addr, toggle, n);
 	for (i = 0; i < NR_BATCHES; i++) {
 		ticks = run_batch(b);
 		if (i && ticks < best)
@@ -284,17 +292,23 @@ static void load_cpufreq(struct bench *b)
 
 static void need_hint_min(struct bench *b)
 {
-	bench_open_device(b, KVM_VIRT_CPUFREQ_HINT_MIN);
+	bench_open_device(b, KVM_VIRT_CPUFREQ_HINT_MIN, 0);
+}
+
+static void need_slot(struct bench *b)
+{
+	need_hint_min(b);
+	bench_share_regs(b);
 }
 
 static void need_hint_minmax(struct bench *b)
 {
-	bench_open_device(b, KVM_VIRT_CPUFREQ_HINT_MIN | KVM_VIRT_CPUFREQ_HINT_MAX);
+	bench_open_device(b, KVM_VIRT_CPUFREQ_HINT_MIN | KVM_VIRT_CPUFREQ_HINT_MAX, 0);
 }
 
 #define TOGGLE	(PERF_LOW ^ PERF_HIGH)
 
-/* In this order: the device stays, cpufreq comes last. */
+/* In this order: the device and its slot stay, cpufreq comes last. */
 static const struct bench_case {
 	const char *path;
 	void (*prepare)(struct bench *b);
@@ -313,7 +327,10 @@ static const struct bench_case {
 	{ "set_perf_changed_minmax", need_hint_minmax, OP_STORE, DEV_GPA + REG_SET_PERF,
 	  TOGGLE, NULL, 1000 },
 	{ "cur_perf_exit", need_hint_min, OP_LOAD, DEV_GPA + REG_CUR_PERF, 0, NULL, 1000 },
-	{ "user_null", NULL, OP_STORE, USER_GPA, TOGGLE, serve_nothing, 300, true },
+	{ "cur_perf_shared", need_slot, OP_LOAD, DEV_GPA + REG_CUR_PERF, 0, NULL, 1000 },
+	{ "set_perf_changed_slot", NULL, OP_STORE, DEV_GPA + REG_SET_PERF, TOGGLE, NULL,
+	  1000 },
+	{ "user_null", need_hint_min, OP_STORE, USER_GPA, TOGGLE, serve_nothing, 300, true },
 	{ "user_set_perf", NULL, OP_STORE, USER_GPA, TOGGLE, serve_set_perf, 150 },
 	{ "user_cur_perf", load_cpufreq, OP_LOAD, USER_GPA, 0, serve_cur_perf, 100 },
 };
@@ -374,7 +391,7 @@ static void bench_exit_cost(bool with_device)
 static void bench_entry_cost(void)
 {
 	struct bench b, other;
-	double none, beside, with;
+	double none, beside, with, no_hint;
 	FILE *f;
 
 	bench_init(&b, 1);
@@ -382,10 +399,14 @@ static void bench_entry_cost(void)
 
 	empty_loop = measure(&b, OP_EMPTY, 0, 0, 1000);
 	none = measure(&b, OP_HYPERCALL, 0, 0, 1000);
-	bench_open_device(&other, KVM_VIRT_CPUFREQ_HINT_MIN);
+	bench_open_device(&other, KVM_VIRT_CPUFREQ_HINT_MIN, 0);
 	beside = measure(&b, OP_HYPERCALL, 0, 0, 1000);
-	bench_open_device(&b, KVM_VIRT_CPUFREQ_HINT_MIN);
+	bench_open_device(&b, KVM_VIRT_CPUFREQ_HINT_MIN, 0);
 	with = measure(&b, OP_HYPERCALL, 0, 0, 1000);
+	/* Nobody applies requests, and there has been one. */
+	bench_open_device(&b, 0, 0);
+	measure(&b, OP_STORE, DEV_GPA + REG_SET_PERF, 0, 1);
+	no_hint = measure(&b, OP_HYPERCALL, 0, 0, 1000);
 
 	bench_free(&other);
 	bench_free(&b);
@@ -394,81 +415,54 @@ static void bench_entry_cost(void)
 	fprintf(f, "none,%.0f,0\n", none - empty_loop);
 	fprintf(f, "other_vm,%.0f,%.0f\n", beside - empty_loop, beside - none);
 	fprintf(f, "same_vm,%.0f,%.0f\n", with - empty_loop, with - none);
+	fprintf(f, "same_vm_no_hint,%.0f,%.0f\n", no_hint - empty_loop, no_hint - none);
 	fclose(f);
-	ksft_test_result_pass("hypercall %.0f, device in another VM +%.0f, in this VM +%.0f\n",
-			      none - empty_loop, beside - none, with - none);
+	ksft_test_result_pass("hypercall %.0f, other VM +%.0f, this +%.0f, no hints +%.0f\n",
+			      none - empty_loop, beside - none, with - none,
+			      no_hint - none);
 }
 
-/* One vCPU of a chain: let the guest exit once, then it is the next one's turn. */
-static void *chain_thread(void *data)
+static void serve_set_regs(struct bench *b, struct kvm_run *run)
 {
-	struct kvm_vcpu *vcpu = ((void **)data)[0];
-	struct bench *b = ((void **)data)[1];
+	struct kvm_virt_cpufreq_regs regs = {
+		.set_perf = *(u32 *)run->mmio.data,
+	};
 
-	for (;;) {
-		sem_wait(&b->turn[vcpu->id]);
-		if (!b->stop)
-			vcpu_run(vcpu);
-		sem_post(&b->turn[(vcpu->id + 1) % b->nr_vcpus]);
-		if (b->stop)
-			return NULL;
-	}
+	TEST_ASSERT(!ioctl(b->dev_fd, KVM_VIRT_CPUFREQ_SET_REGS, &regs), "SET_REGS");
 }
 
-static void serve_chain(struct bench *b, struct kvm_run *run)
+/* What it costs vCPU 0 that the VMM changes the request while it is out there. */
+static double measure_set_regs(struct bench *b, u32 first_vcpu)
 {
-	sem_post(&b->turn[1]);
-	sem_wait(&b->turn[0]);
+	double insns;
+
+	bench_open_device(b, KVM_VIRT_CPUFREQ_HINT_MIN, first_vcpu);
+	b->serve = serve_set_regs;
+	insns = measure(b, OP_STORE, USER_GPA, TOGGLE, 100);
+	return insns - measure(b, OP_STORE, USER_GPA, 0, 100);
 }
 
 /*
  * How a changed request grows with its domain. For the vCPU that stores, while no
- * other is inside the guest; for each of the others, what applying the request
- * adds to its next entry: every round all of them enter once, and the rounds in
- * which the request changes are compared with those in which it does not.
+ * other is inside the guest; and for each of the others, what applying the request
+ * adds to its next entry: what a vCPU of the domain pays for a change by somebody
+ * else, beyond one that is not in the domain.
  */
-static void bench_domain_cost(FILE *f, u32 nr_vcpus)
+static void bench_domain_cost(FILE *f, u32 nr_pages)
 {
-	void *data[VCF_MAX_VCPUS][2];
-	double same, changed, chain;
+	double changed, other;
 	struct bench b;
-	u32 i;
 
-	bench_init(&b, nr_vcpus);
-	bench_open_device(&b, KVM_VIRT_CPUFREQ_HINT_MIN);
-	for (i = 0; i < nr_vcpus; i++) {
-		sem_init(&b.turn[i], 0, 0);
-		if (i) {
-			guest_args_set(&b, i, OP_STORE, USER_GPA, 0, UINT64_MAX);
-			data[i][0] = b.vcpus[i];
-			data[i][1] = &b;
-			pthread_create(&b.threads[i], NULL, chain_thread, data[i]);
-		}
-	}
-	if (nr_vcpus > 1)
-		b.serve = serve_chain;
-
-	/* All have run, and are bound, after the first of these. */
-	chain = -measure(&b, OP_STORE_AND_EXIT, DEV_GPA + REG_SET_PERF, 0, CHAIN_ROUNDS);
-	chain += measure(&b, OP_STORE_AND_EXIT, DEV_GPA + REG_SET_PERF, TOGGLE,
-			 CHAIN_ROUNDS);
-	same = measure(&b, OP_STORE, DEV_GPA + REG_SET_PERF, 0, 1000);
-	changed = measure(&b, OP_STORE, DEV_GPA + REG_SET_PERF, TOGGLE, 1000);
-
-	b.stop = true;
-	for (i = 1; i < nr_vcpus; i++) {
-		sem_post(&b.turn[i]);
-		pthread_join(b.threads[i], NULL);
-	}
+	bench_init(&b, nr_pages + 1);
+	b.nr_pages = nr_pages;
+	bench_open_device(&b, KVM_VIRT_CPUFREQ_HINT_MIN, 0);
+	changed = measure(&b, OP_STORE, DEV_GPA + REG_SET_PERF, TOGGLE, 1000) - empty_loop;
+	other = measure_set_regs(&b, 0) - measure_set_regs(&b, 1);
 	bench_free(&b);
 
-	if (nr_vcpus > 1)
-		chain = (chain - (changed - same)) / (nr_vcpus - 1);
-	else
-		chain = 0;
-	fprintf(f, "%u,%.0f,%.0f\n", nr_vcpus, changed - empty_loop, chain);
+	fprintf(f, "%u,%.0f,%.0f\n", nr_pages, changed, other);
 	ksft_test_result_pass("domain of %u: the storing vCPU %.0f, each other +%.0f\n",
-			      nr_vcpus, changed - empty_loop, chain);
+			      nr_pages, changed, other);
 }
 
 static void help(const char *name)

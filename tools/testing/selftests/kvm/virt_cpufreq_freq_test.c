@@ -34,17 +34,25 @@ FIXTURE(freq) {
 	struct kvm_vcpu *vcpus[2];
 	struct vcf_worker workers[2];
 	struct vcf_args args;
+	int fd;
+	const void *map;
 	int nr_cpus;
 	int cpus[2];
 };
 
 FIXTURE_VARIANT(freq) {
 	const char *params;
-	bool shared;
+	bool shared;	/* one policy for all CPUs */
+	bool slot;	/* the guest loads the registers without an exit */
 };
 
 FIXTURE_VARIANT_ADD(freq, policy_for_each_cpu) {
 	.params = "freqs=500000,1000000,1500000,2000000 shared=0",
+};
+
+FIXTURE_VARIANT_ADD(freq, policy_for_each_cpu_and_slot) {
+	.params = "freqs=500000,1000000,1500000,2000000 shared=0",
+	.slot = true,
 };
 
 FIXTURE_VARIANT_ADD(freq, shared_policy) {
@@ -70,13 +78,24 @@ static void set_governor(int nr_cpus, const char *governor)
 		policy_write(cpu, "scaling_governor", governor);
 }
 
-static void pin(pid_t tid, int cpu)
+static void set_speed(int policy, u32 freq)
 {
-	cpu_set_t cpus;
+	char text[16];
 
-	CPU_ZERO(&cpus);
-	CPU_SET(cpu, &cpus);
-	TEST_ASSERT(!sched_setaffinity(tid, sizeof(cpus), &cpus), "No CPU %d for the thread", cpu);
+	snprintf(text, sizeof(text), "%u", freq);
+	policy_write(policy, "scaling_setspeed", text);
+}
+
+/* False: that cannot be done with this CPU. */
+static bool set_online(int cpu, bool online)
+{
+	char path[128];
+
+	snprintf(path, sizeof(path), "/sys/devices/system/cpu/cpu%d/online", cpu);
+	if (!cpu || access(path, W_OK))
+		return false;
+	vcf_write_file(path, "%d", online);
+	return true;
 }
 
 /* The test is on the first CPU, vCPU 0 on the last and vCPU 1 on the one before. */
@@ -93,11 +112,11 @@ FIXTURE_SETUP(freq)
 	vcf_write_file(CPUFREQ "schedutil/rate_limit_us", "0");
 
 	self->vm = vcf_vm_create(2, self->vcpus);
-	pin(0, 0);
+	vcf_pin(0, 0);
 	for (i = 0; i < 2; i++) {
 		self->cpus[i] = max(self->nr_cpus - 1 - i, 0);
 		vcf_worker_start(&self->workers[i]);
-		pin(self->workers[i].tid, self->cpus[i]);
+		vcf_pin(self->workers[i].tid, self->cpus[i]);
 	}
 
 	vcf_args_init(&self->args, 2, VCF_HINT_MINMAX);
@@ -110,10 +129,30 @@ FIXTURE_SETUP(freq)
 
 FIXTURE_TEARDOWN_PARENT(freq)
 {
+	vcf_trace_end();
+	set_online(self->cpus[0], true);
 	if (access(CPUFREQ "policy0", F_OK))
 		return;
 	set_governor(self->nr_cpus, "performance");
 	vcf_unload_module("test_cpufreq");
+}
+
+static void make_device(struct _test_data_freq *self, bool slot)
+{
+	u32 nr_pages = self->args.create.nr_vcpus;
+
+	self->fd = vcf_create(self->vm, &self->args);
+	self->map = vcf_map(self->fd, nr_pages);
+	if (slot)
+		vcf_slot_add(self->vm, self->map, nr_pages);
+}
+
+static void end_device(struct _test_data_freq *self, bool slot)
+{
+	if (slot)
+		vcf_slot_remove(self->vm);
+	vcf_unmap(self->map, self->args.create.nr_vcpus);
+	close(self->fd);
 }
 
 static void forget_transitions(void)
@@ -148,9 +187,9 @@ static bool find_transition(u64 after, u64 before, int policy, u32 new, struct t
 
 /* What runs on a worker */
 struct task {
-	struct kvm_vm *vm;
+	struct _test_data_freq *self;
 	struct kvm_vcpu *vcpu;
-	struct vcf_args *args;
+	bool slot;
 	u32 page, perf, val;
 	struct vcf_moment moment;
 };
@@ -200,6 +239,13 @@ static bool switches_at_once(struct _test_data_freq *self, u32 perf)
  * Another thread on the CPU, or in a shared policy on any, has a say, too, and what
  * it has done counts for a while. So give the others time to become quiet.
  */
+static void wait_until_quiet(struct _test_data_freq *self)
+{
+	vcf_worker_spin(&self->workers[0], self->vcpus[0]);
+	usleep(20000);
+	vcf_worker_stop_spin(&self->workers[0], self->vcpus[0]);
+}
+
 static bool switches_at_once_when_quiet(struct _test_data_freq *self, u32 from, u32 to)
 {
 	int tries;
@@ -208,10 +254,7 @@ static bool switches_at_once_when_quiet(struct _test_data_freq *self, u32 from, 
 		vcf_worker_set_perf(&self->workers[0], self->vcpus[0], 0, from);
 		if (switches_at_once(self, to))
 			return true;
-
-		vcf_worker_spin(&self->workers[0], self->vcpus[0]);
-		usleep(20000);
-		vcf_worker_stop_spin(&self->workers[0], self->vcpus[0]);
+		wait_until_quiet(self);
 	}
 
 	return false;
@@ -227,7 +270,7 @@ static void task_first_requests(void *arg)
 	int tries;
 
 	vcf_enter(task->vcpu);
-	vcf_create(task->vm, task->args);
+	make_device(task->self, task->slot);
 	for (tries = 0; tries < 20 && !task->val; tries++) {
 		u32 up = vcf_set_and_get_perf(task->vcpu, 0, HIGHEST).cur_perf;
 		u32 down = vcf_set_and_get_perf(task->vcpu, 0, LOWEST).cur_perf;
@@ -242,7 +285,7 @@ static void task_first_requests(void *arg)
  */
 TEST_F(freq, follows_the_very_first_requests_of_a_running_thread)
 {
-	struct task task = { .vm = self->vm, .vcpu = self->vcpus[0], .args = &self->args };
+	struct task task = { .self = self, .vcpu = self->vcpus[0], .slot = variant->slot };
 
 	if (variant->shared)
 		SKIP(return, "the other CPUs have a say");
@@ -255,7 +298,7 @@ TEST_F(freq, changes_before_the_guests_next_instruction)
 {
 	int i, j;
 
-	vcf_create(self->vm, &self->args);
+	make_device(self, variant->slot);
 	for (i = 0; i < ARRAY_SIZE(freqs); i++) {
 		for (j = 0; j < ARRAY_SIZE(freqs); j++) {
 			if (i != j)
@@ -297,7 +340,7 @@ TEST_F(freq, rises_at_once_and_falls_in_time_with_hint_min)
 	struct transition t;
 
 	self->args.create.flags = KVM_VIRT_CPUFREQ_HINT_MIN;
-	vcf_create(self->vm, &self->args);
+	make_device(self, variant->slot);
 
 	vcf_worker_set_perf(&self->workers[0], self->vcpus[0], 0, LOWEST);
 	ASSERT_TRUE(comes_down_to(self, variant->shared, MIDDLE));
@@ -332,17 +375,15 @@ static bool is_busy_at(struct _test_data_freq *self, bool shared, u32 freq)
 
 TEST_F(freq, is_held_down_under_load_by_hint_max)
 {
-	int fd;
-
 	if (self->nr_cpus < 2)
 		SKIP(return, "needs 2 CPUs");
 
 	self->args.create.flags = KVM_VIRT_CPUFREQ_HINT_MAX;
-	fd = vcf_create(self->vm, &self->args);
+	make_device(self, variant->slot);
 	vcf_worker_set_perf(&self->workers[0], self->vcpus[0], 0, LOWEST);
 	EXPECT_TRUE(is_busy_at(self, variant->shared, LOWEST));
 
-	close(fd);
+	end_device(self, variant->slot);
 	EXPECT_TRUE(is_busy_at(self, variant->shared, HIGHEST));
 }
 
@@ -370,7 +411,7 @@ TEST_F(freq, of_a_vcpu_inside_the_guest_is_raised_by_its_own_thread)
 		SKIP(return, "needs 3 CPUs");
 
 	self->args.page[1].domain = 0;
-	vcf_create(self->vm, &self->args);
+	make_device(self, variant->slot);
 	vcf_worker_spin(&self->workers[1], self->vcpus[1]);
 	/* Another thread on that CPU may have raised it just then. */
 	while (!is_raised_by_its_own_thread(self) && ++tries < 10)
@@ -382,16 +423,14 @@ TEST_F(freq, of_a_vcpu_inside_the_guest_is_raised_by_its_own_thread)
 
 TEST_F(freq, is_what_cur_perf_says)
 {
-	char speed[16];
 	int i;
 
-	vcf_create(self->vm, &self->args);
+	make_device(self, variant->slot);
 	set_governor(self->nr_cpus, "userspace");
 	for (i = 0; i < 2 * ARRAY_SIZE(freqs); i++) {
 		u32 freq = freqs[i % ARRAY_SIZE(freqs)];
 
-		snprintf(speed, sizeof(speed), "%u", freq);
-		policy_write(variant->shared ? 0 : self->cpus[0], "scaling_setspeed", speed);
+		set_speed(variant->shared ? 0 : self->cpus[0], freq);
 		EXPECT_EQ(freq, cur_perf(self, 0, 0));
 	}
 }
@@ -404,12 +443,12 @@ TEST_F(freq, in_cur_perf_is_that_of_the_cpu_the_vcpu_last_entered_on)
 		SKIP(return, "needs 3 CPUs");
 
 	set_governor(self->nr_cpus, "userspace");
-	policy_write(0, "scaling_setspeed", "500000");
-	policy_write(self->cpus[0], "scaling_setspeed", "1000000");
-	policy_write(self->cpus[1], "scaling_setspeed", "1500000");
+	set_speed(0, 500000);
+	set_speed(self->cpus[0], 1000000);
+	set_speed(self->cpus[1], 1500000);
 
 	/* Before vCPU 1 has run: that of the CPU which made the device. */
-	vcf_create(self->vm, &self->args);
+	make_device(self, variant->slot);
 	EXPECT_EQ(1000000, cur_perf(self, 0, 0));
 	EXPECT_EQ(500000, cur_perf(self, 0, 1));
 
@@ -419,10 +458,145 @@ TEST_F(freq, in_cur_perf_is_that_of_the_cpu_the_vcpu_last_entered_on)
 	EXPECT_EQ(1000000, cur_perf(self, 1, 0));
 
 	/* And when the thread has moved, but not before the vCPU runs again */
-	pin(self->workers[1].tid, 0);
+	vcf_pin(self->workers[1].tid, 0);
 	EXPECT_EQ(1500000, cur_perf(self, 0, 1));
+	EXPECT_EQ(1500000, vcf_map_reg(self->map, 1, REG_CUR_PERF));
+	vcf_worker_enter(&self->workers[1], self->vcpus[1]);
+	EXPECT_EQ(500000, vcf_map_reg(self->map, 1, REG_CUR_PERF));
 	EXPECT_EQ(500000, cur_perf(self, 1, 1));
 	EXPECT_EQ(500000, cur_perf(self, 0, 1));
+}
+
+/* cur_perf on vCPU 0's page after the next entry */
+static u32 cur_perf_at_entry(struct _test_data_freq *self)
+{
+	vcf_worker_enter(&self->workers[0], self->vcpus[0]);
+	return vcf_map_reg(self->map, 0, REG_CUR_PERF);
+}
+
+TEST_F(freq, is_on_the_page_as_of_the_vcpus_last_entry)
+{
+	int policy = variant->shared ? 0 : self->cpus[0], i;
+
+	make_device(self, variant->slot);
+	set_governor(self->nr_cpus, "userspace");
+	set_speed(policy, HIGHEST);
+	EXPECT_EQ(HIGHEST, cur_perf_at_entry(self));
+	for (i = 0; i < 2 * ARRAY_SIZE(freqs); i++) {
+		u32 before = vcf_map_reg(self->map, 0, REG_CUR_PERF);
+
+		set_speed(policy, freqs[i % ARRAY_SIZE(freqs)]);
+		EXPECT_EQ(before, vcf_map_reg(self->map, 0, REG_CUR_PERF));
+		EXPECT_EQ(freqs[i % ARRAY_SIZE(freqs)], cur_perf_at_entry(self));
+	}
+}
+
+TEST_F(freq, is_soon_on_the_page_of_a_vcpu_inside_the_guest)
+{
+	int policy = variant->shared ? 0 : self->cpus[0], i;
+
+	if (self->nr_cpus < 2)
+		SKIP(return, "needs 2 CPUs");
+	make_device(self, variant->slot);
+	set_governor(self->nr_cpus, "userspace");
+	vcf_worker_spin(&self->workers[0], self->vcpus[0]);
+	for (i = 0; i < 2 * ARRAY_SIZE(freqs); i++) {
+		u32 freq = freqs[i % ARRAY_SIZE(freqs)];
+
+		set_speed(policy, freq);
+		EXPECT_TRUE(VCF_WAIT_FOR(vcf_map_reg(self->map, 0, REG_CUR_PERF) == freq));
+	}
+	vcf_worker_stop_spin(&self->workers[0], self->vcpus[0]);
+}
+
+TEST_F(freq, on_the_page_is_right_when_the_vcpus_cpu_went_offline)
+{
+	int cpu;
+
+	if (variant->shared)
+		SKIP(return, "all CPUs have the same");
+	set_governor(self->nr_cpus, "userspace");
+	for (cpu = 0; cpu < self->nr_cpus; cpu++)
+		set_speed(cpu, LOWEST);
+	set_speed(self->cpus[0], MIDDLE);
+	make_device(self, variant->slot);
+	EXPECT_EQ(MIDDLE, cur_perf_at_entry(self));
+
+	if (!set_online(self->cpus[0], false))
+		SKIP(return, "needs 2 CPUs, and one that can be taken away");
+	EXPECT_EQ(LOWEST, cur_perf_at_entry(self));
+	EXPECT_EQ(LOWEST, cur_perf(self, 0, 0));
+	EXPECT_TRUE(set_online(self->cpus[0], true));
+	set_speed(self->cpus[0], HIGHEST);
+	vcf_pin(self->workers[0].tid, self->cpus[0]);
+	EXPECT_EQ(HIGHEST, cur_perf_at_entry(self));
+	EXPECT_EQ(HIGHEST, cur_perf(self, 0, 0));
+}
+
+/*
+ * A request by vCPU 0 and a load of cur_perf after it. True if the load was right and
+ * there was no exit but the store's and the one to the VMM at the end.
+ */
+static bool is_there_without_another_exit(struct _test_data_freq *self, u32 perf)
+{
+	struct task task = { .vcpu = self->vcpus[0], .perf = perf };
+	u64 exits = vcpu_get_stat(self->vcpus[0], exits);
+
+	vcf_worker_call(&self->workers[0], task_set_and_get, &task);
+	exits = vcpu_get_stat(self->vcpus[0], exits) - exits;
+	return exits == 2 && task.moment.cur_perf == perf;
+}
+
+TEST_F(freq, is_on_the_page_when_the_vcpus_own_request_has_changed_it)
+{
+	int i, tries;
+
+	if (!variant->slot)
+		SKIP(return, "the load would be another exit");
+	make_device(self, variant->slot);
+	cur_perf(self, 0, 0);
+	for (i = 0; i < ARRAY_SIZE(freqs); i++) {
+		/* A tick of the host, or another thread on that CPU, may come between. */
+		for (tries = 0; tries < 40; tries++) {
+			vcf_worker_set_perf(&self->workers[0], self->vcpus[0], 0,
+					    i ? LOWEST : HIGHEST);
+			if (is_there_without_another_exit(self, freqs[i]))
+				break;
+			wait_until_quiet(self);
+		}
+		EXPECT_GT(40, tries)
+			TH_LOG("frequency %u", freqs[i]);
+	}
+}
+
+/* How often cur_perf was cleaned to the point of coherency, with this value */
+static int nr_cleans_of_cur_perf(u32 val)
+{
+	struct vcf_clean cleans[16];
+	int i, n = vcf_cleans(cleans, ARRAY_SIZE(cleans)), found = 0;
+
+	for (i = 0; i < n; i++)
+		found += cleans[i].addr % VCF_PAGE_SIZE == REG_CUR_PERF && cleans[i].val == val;
+	return found;
+}
+
+TEST_F(freq, on_the_page_is_cleaned_once_when_it_changed)
+{
+	int policy = variant->shared ? 0 : self->cpus[0], i;
+	bool fwb = vcf_host_has_fwb(self->vcpus[0]);
+
+	make_device(self, variant->slot);
+	set_governor(self->nr_cpus, "userspace");
+	set_speed(policy, HIGHEST);
+	cur_perf_at_entry(self);
+	if (!vcf_cleans_begin())
+		SKIP(return, "needs kprobe events");
+	for (i = 0; i < ARRAY_SIZE(freqs); i++) {
+		set_speed(policy, freqs[i]);
+		cur_perf_at_entry(self);
+		cur_perf_at_entry(self);
+		EXPECT_EQ(fwb ? 0 : 1, nr_cleans_of_cur_perf(freqs[i]));
+	}
 }
 
 TEST_F(freq, in_cur_perf_is_scaled_to_the_table_and_kept_in_it)
@@ -440,7 +614,7 @@ TEST_F(freq, in_cur_perf_is_scaled_to_the_table_and_kept_in_it)
 		{ 1024, -1U,	1073741823,	-1U },
 		{ 1,	-1U,	-1U,		-1U },
 	};
-	int i, fd;
+	int i;
 
 	set_governor(self->nr_cpus, "userspace");
 	for (i = 0; i < ARRAY_SIZE(rows); i++) {
@@ -448,13 +622,13 @@ TEST_F(freq, in_cur_perf_is_scaled_to_the_table_and_kept_in_it)
 		self->args.page[0].capacity = rows[i].capacity;
 		self->args.page[0].nr_perf = 1;
 		self->args.page[0].perf[0] = rows[i].highest;
-		fd = vcf_create(self->vm, &self->args);
+		make_device(self, variant->slot);
 
-		policy_write(variant->shared ? 0 : self->cpus[0], "scaling_setspeed", "500000");
+		set_speed(variant->shared ? 0 : self->cpus[0], LOWEST);
 		EXPECT_EQ(rows[i].at_lowest, cur_perf(self, 0, 0));
-		policy_write(variant->shared ? 0 : self->cpus[0], "scaling_setspeed", "2000000");
+		set_speed(variant->shared ? 0 : self->cpus[0], HIGHEST);
 		EXPECT_EQ(rows[i].at_highest, cur_perf(self, 0, 0));
-		close(fd);
+		end_device(self, variant->slot);
 	}
 }
 
@@ -463,7 +637,7 @@ TEST_F(freq, limits_of_the_administrator_are_seen_in_cur_perf)
 	int policy = variant->shared ? 0 : self->cpus[0], tries = 0;
 	struct task task = { .vcpu = self->vcpus[0] };
 
-	vcf_create(self->vm, &self->args);
+	make_device(self, variant->slot);
 	ASSERT_TRUE(switches_at_once_when_quiet(self, LOWEST, HIGHEST));
 
 	policy_write(policy, "scaling_max_freq", "1000000");

@@ -9,7 +9,6 @@
 #include <sched.h>
 #include <sys/prctl.h>
 #include <sys/resource.h>
-#include <sys/stat.h>
 #include <sys/syscall.h>
 #include <sys/wait.h>
 
@@ -24,9 +23,7 @@
 
 #include <cgroup_util.h>
 
-#define SYSCTL		"/proc/sys/kernel/"
-#define TRACING		"/sys/kernel/tracing/"
-#define INSTANCE	TRACING "instances/virt_cpufreq_test/"
+#define SYSCTL	"/proc/sys/kernel/"
 
 #define NO_HINT_MIN	0
 #define NO_HINT_MAX	1024
@@ -794,41 +791,6 @@ TEST_F(threads, whose_vcpu_sleeps_are_not_woken)
 	EXPECT_HINT_MIN(tid(self, 0), 700);
 }
 
-/* A trace of one event, in an instance of its own */
-static bool trace_begin(const char *event)
-{
-	char path[256];
-
-	mkdir(INSTANCE, 0700);
-	snprintf(path, sizeof(path), INSTANCE "events/%s/enable", event);
-	if (access(path, W_OK))
-		return false;
-	vcf_write_file(INSTANCE "trace", "\n");
-	vcf_write_file(path, "1");
-	return true;
-}
-
-/* The number of lines that have both strings, the first one as comm-pid */
-static int trace_count(pid_t tid, const char *text)
-{
-	static char trace[256 * 1024];
-	char who[32], *line;
-	int n = 0;
-
-	snprintf(who, sizeof(who), "-%d ", tid);
-	if (!vcf_read_file(INSTANCE "trace", trace, sizeof(trace)))
-		return -1;
-	for (line = strtok(trace, "\n"); line; line = strtok(NULL, "\n"))
-		n += strstr(line, who) && strstr(line, text);
-
-	return n;
-}
-
-static void trace_end(void)
-{
-	rmdir(INSTANCE);
-}
-
 /* All but the beginnings of this is in the tests above; here is the kick itself. */
 TEST_F(threads, inside_the_guest_are_kicked_out_when_the_request_rises)
 {
@@ -836,11 +798,8 @@ TEST_F(threads, inside_the_guest_are_kicked_out_when_the_request_rises)
 
 	if (self->nr_cpus < 2)
 		SKIP(return, "needs 2 CPUs");
-	if (access(TRACING "kprobe_events", W_OK))
+	if (!vcf_trace_begin_probe("__kvm_vcpu_kick"))
 		SKIP(return, "needs kprobe events");
-
-	vcf_write_file(TRACING "kprobe_events", "p:virt_cpufreq_test/kick __kvm_vcpu_kick\n");
-	ASSERT_TRUE(trace_begin("virt_cpufreq_test/kick"));
 
 	vcf_create(self->vm, &self->args);
 	vcf_worker_spin(&self->workers[0], self->vcpus[0]);
@@ -852,15 +811,14 @@ TEST_F(threads, inside_the_guest_are_kicked_out_when_the_request_rises)
 	vcf_worker_stop_spin(&self->workers[0], self->vcpus[0]);
 
 	/* Not each time: now and then it is outside just then, for a host's tick. */
-	kicks = trace_count(tid(self, 1), "kick:");
+	kicks = vcf_trace_count(tid(self, 1), "probe:");
 	EXPECT_LE(10, kicks);
-	trace_end();
-	vcf_write_file(TRACING "kprobe_events", "-:virt_cpufreq_test/kick\n");
+	vcf_trace_end();
 }
 
 TEST_F(threads, leave_a_trace_of_each_new_request)
 {
-	if (!trace_begin("kvm/kvm_virt_cpufreq"))
+	if (!vcf_trace_begin("kvm/kvm_virt_cpufreq"))
 		SKIP(return, "needs tracefs");
 
 	self->args.page[0].domain = 3;
@@ -875,11 +833,11 @@ TEST_F(threads, leave_a_trace_of_each_new_request)
 	set_perf(self, 5, 0, 5000);
 	set_perf(self, 1, 1, 512);
 
-	EXPECT_EQ(1, trace_count(tid(self, 0), ": vcpu 0 domain 3 perf 333 util 233"));
-	EXPECT_EQ(1, trace_count(tid(self, 5), ": vcpu 5 domain 3 perf 1000 util 700"));
-	EXPECT_EQ(1, trace_count(tid(self, 1), ": vcpu 1 domain 4294967295 perf 512 util 512"));
-	EXPECT_EQ(1, trace_count(tid(self, 0), "kvm_virt_cpufreq:"));
-	trace_end();
+	EXPECT_EQ(1, vcf_trace_count(tid(self, 0), ": vcpu 0 domain 3 perf 333 util 233"));
+	EXPECT_EQ(1, vcf_trace_count(tid(self, 5), ": vcpu 5 domain 3 perf 1000 util 700"));
+	EXPECT_EQ(1, vcf_trace_count(tid(self, 1), ": vcpu 1 domain 4294967295 perf 512 util 512"));
+	EXPECT_EQ(1, vcf_trace_count(tid(self, 0), "kvm_virt_cpufreq:"));
+	vcf_trace_end();
 }
 
 TEST_F(threads, count_for_the_vcpu_that_stored_or_applied)
@@ -944,6 +902,14 @@ TEST_F(refused, thread_cannot_make_a_device_that_hints)
 {
 	vcf_worker_call(&self->refused, create_on_worker, self);
 	EXPECT_EQ(-EPERM, self->fd);
+
+	/* That comes before a bad notify_fd. */
+	self->args.create.flags |= KVM_VIRT_CPUFREQ_NOTIFY;
+	self->args.create.notify_fd = -1;
+	vcf_worker_call(&self->refused, create_on_worker, self);
+	EXPECT_EQ(-EPERM, self->fd);
+	self->args.create.flags &= ~KVM_VIRT_CPUFREQ_NOTIFY;
+	self->args.create.notify_fd = 0;
 
 	vcf_write_file(REFUSED_PARAMS "error", "%d", -EACCES);
 	vcf_worker_call(&self->refused, create_on_worker, self);

@@ -2,7 +2,8 @@
 /*
  * KVM_CREATE_VIRT_CPUFREQ: the ioctl, its errors, the registers and the descriptor
  *
- * What the requests do to the threads is in virt_cpufreq_hint_test.c.
+ * What the requests do to the threads is in virt_cpufreq_hint_test.c, the mapped pages
+ * are in virt_cpufreq_page_test.c, and what a VMM does besides in virt_cpufreq_vmm_test.c.
  */
 #include <fcntl.h>
 #include <sys/mman.h>
@@ -67,19 +68,21 @@ FIXTURE_TEARDOWN(vm)
 	kvm_vm_free(self->vm);
 }
 
-TEST_F(vm, capability_has_hint_min_and_hint_max_and_no_more)
+TEST_F(vm, capability_has_all_flags_but_hint_util)
 {
-	EXPECT_EQ(VCF_HINT_MINMAX, vm_check_cap(self->vm, KVM_CAP_VIRT_CPUFREQ));
+	EXPECT_EQ(VCF_ALL_FLAGS, vm_check_cap(self->vm, KVM_CAP_VIRT_CPUFREQ));
 }
 
 TEST_F(vm, each_set_of_served_flags_makes_a_device)
 {
+	int eventfd = kvm_new_eventfd(), fd;
 	u32 flags;
 
-	for (flags = 0; flags <= VCF_HINT_MINMAX; flags++) {
-		int fd;
-
+	for (flags = 0; flags <= VCF_ALL_FLAGS; flags++) {
+		if (flags & ~VCF_ALL_FLAGS)
+			continue;
 		self->args.create.flags = flags;
+		self->args.create.notify_fd = flags & KVM_VIRT_CPUFREQ_NOTIFY ? eventfd : 0;
 		fd = __vcf_create(self->vm, &self->args);
 		ASSERT_LE(0, fd);
 		EXPECT_TRUE(device_works(self->vcpus[0], 1));
@@ -177,6 +180,9 @@ TEST_F(module_param, off_refuses_new_devices_and_advertises_nothing)
 	EXPECT_EQ(-EOPNOTSUPP, __vcf_create(self->vm, args));
 	args->create.flags = 0;
 	EXPECT_EQ(-EOPNOTSUPP, __vcf_create(self->vm, args));
+	args->create.flags = KVM_VIRT_CPUFREQ_NOTIFY;
+	args->create.notify_fd = -1;
+	EXPECT_EQ(-EOPNOTSUPP, __vcf_create(self->vm, args));
 	args->page[0].capacity = 0;
 	EXPECT_EQ(-EINVAL, __vcf_create(self->vm, args));
 }
@@ -196,7 +202,7 @@ TEST_F(module_param, on_again_lets_devices_be_made_again)
 {
 	vcf_write_file(MODULE_PARAM, "0");
 	vcf_write_file(MODULE_PARAM, "1");
-	EXPECT_EQ(VCF_HINT_MINMAX, vm_check_cap(self->vm, KVM_CAP_VIRT_CPUFREQ));
+	EXPECT_EQ(VCF_ALL_FLAGS, vm_check_cap(self->vm, KVM_CAP_VIRT_CPUFREQ));
 	EXPECT_LE(0, __vcf_create(self->vm, &self->args));
 }
 
@@ -263,24 +269,47 @@ REFUSED(EINVAL, hint_util_with_hint_min, args->create.flags |= KVM_VIRT_CPUFREQ_
 REFUSED(EINVAL, hint_util_with_hint_max,
 	args->create.flags = KVM_VIRT_CPUFREQ_HINT_UTIL | KVM_VIRT_CPUFREQ_HINT_MAX);
 REFUSED(EOPNOTSUPP, hint_util, args->create.flags = KVM_VIRT_CPUFREQ_HINT_UTIL);
-REFUSED(EOPNOTSUPP, notify,
-	args->create.flags |= KVM_VIRT_CPUFREQ_NOTIFY;
-	args->create.notify_fd = kvm_new_eventfd());
 REFUSED(EINVAL, notify_fd_without_notify, args->create.notify_fd = 1);
 REFUSED(EINVAL, negative_notify_fd_without_notify, args->create.notify_fd = -1);
+
+static void notify(struct vcf_args *args, int fd)
+{
+	args->create.flags |= KVM_VIRT_CPUFREQ_NOTIFY;
+	args->create.notify_fd = fd;
+}
+
+REFUSED(EBADF, negative_notify_fd, notify(args, -1));
+REFUSED(EBADF, notify_fd_that_is_not_open, notify(args, 1 << 20));
+REFUSED(EBADF, notify_fd_that_is_a_path_only, notify(args, open("/", O_PATH)));
+REFUSED(EINVAL, notify_fd_that_is_no_eventfd, notify(args, open("/dev/null", O_RDWR)));
 
 /* Structural errors come before what is not served */
 REFUSED(EINVAL, hint_util_and_no_capacity,
 	args->create.flags = KVM_VIRT_CPUFREQ_HINT_UTIL;
 	args->page[1].capacity = 0);
-REFUSED(EINVAL, notify_and_reserved,
-	args->create.flags |= KVM_VIRT_CPUFREQ_NOTIFY;
+REFUSED(EINVAL, bad_notify_fd_and_reserved,
+	notify(args, -1);
 	args->create.reserved[0] = 1);
+REFUSED(EINVAL, bad_notify_fd_and_perf_0,
+	notify(args, -1);
+	args->page[1].perf[0] = 0;
+	args->page[1].domain = 1);
 REFUSED(EINVAL, hint_util_and_unknown_flag,
 	args->create.flags = KVM_VIRT_CPUFREQ_HINT_UTIL | 1 << 4);
 REFUSED(EINVAL, hint_util_and_domain_that_disagrees,
 	args->create.flags = KVM_VIRT_CPUFREQ_HINT_UTIL;
 	args->page[1].capacity = 512);
+
+/* And notify_fd comes last */
+REFUSED(EOPNOTSUPP, bad_notify_fd_and_hint_util,
+	args->create.flags = KVM_VIRT_CPUFREQ_HINT_UTIL;
+	notify(args, -1));
+REFUSED(ENOENT, bad_notify_fd_and_no_such_vcpu,
+	notify(args, -1);
+	args->page[1].vcpu_id = 2);
+REFUSED(EFAULT, bad_notify_fd_and_vcpus_null,
+	notify(args, -1);
+	args->create.vcpus = 0);
 
 /* The other members of struct kvm_create_virt_cpufreq */
 REFUSED(EINVAL, first_reserved, args->create.reserved[0] = 1);
@@ -1051,7 +1080,7 @@ TEST_F(fd, is_closed_on_exec)
 	EXPECT_EQ(FD_CLOEXEC, fcntl(self->fd, F_GETFD));
 }
 
-TEST_F(fd, is_not_readable_writable_or_mappable)
+TEST_F(fd, is_not_readable_or_writable)
 {
 	char byte = 0;
 
@@ -1059,15 +1088,14 @@ TEST_F(fd, is_not_readable_writable_or_mappable)
 	EXPECT_EQ(EINVAL, errno);
 	EXPECT_EQ(-1, write(self->fd, &byte, 1));
 	EXPECT_EQ(EINVAL, errno);
-	EXPECT_EQ(MAP_FAILED, mmap(NULL, getpagesize(), PROT_READ, MAP_SHARED, self->fd, 0));
-	EXPECT_EQ(ENODEV, errno);
 }
 
-TEST_F(fd, has_no_ioctls)
+TEST_F(fd, has_no_ioctls_but_set_regs)
 {
 	const unsigned long cmds[] = {
 		KVM_GET_API_VERSION, KVM_RUN, KVM_CREATE_VCPU, KVM_CREATE_VIRT_CPUFREQ,
-		_IOW(KVMIO, 0xd7, u32[4]), _IO(KVMIO, 0xff), TCGETS,
+		_IO(KVMIO, 0xd7), _IOR(KVMIO, 0xd7, struct kvm_virt_cpufreq_regs),
+		_IOW(KVMIO, 0xd7, u32[5]), _IO(KVMIO, 0xff), TCGETS,
 	};
 	u64 buf[64] = {};
 	int i;

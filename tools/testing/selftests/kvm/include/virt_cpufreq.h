@@ -33,6 +33,7 @@
 #define VCF_REG(page, reg)	(VCF_GPA + (page) * VCF_PAGE_SIZE + (reg))
 
 #define VCF_HINT_MINMAX	(KVM_VIRT_CPUFREQ_HINT_MIN | KVM_VIRT_CPUFREQ_HINT_MAX)
+#define VCF_ALL_FLAGS	(VCF_HINT_MINMAX | KVM_VIRT_CPUFREQ_NOTIFY)
 
 /*
  * A VM whose vCPUs do what vcf_*() below tell them to: each call is one command
@@ -62,6 +63,24 @@ static inline u32 vcf_util(const struct kvm_virt_cpufreq_vcpu *page, u32 perf)
 	return (u64)perf * page->capacity / page->perf[page->nr_perf - 1];
 }
 
+/* Restore registers; with __ return 0 or an error code. */
+int __vcf_set_regs(int fd, u32 index, u32 set_perf, u32 perftbl_sel);
+void vcf_set_regs(int fd, u32 index, u32 set_perf, u32 perftbl_sel);
+
+/* The register pages as the VMM has them, mapped in whole host pages */
+size_t vcf_map_size(u32 nr_pages);
+const void *vcf_map(int fd, u32 nr_pages);
+void vcf_unmap(const void *map, u32 nr_pages);
+
+static inline u32 vcf_map_reg(const void *map, u32 page, u32 reg)
+{
+	return READ_ONCE(*(const u32 *)(map + page * VCF_PAGE_SIZE + reg));
+}
+
+/* Make the mapping the guest's read-only memory at VCF_GPA, and undo it. */
+void vcf_slot_add(struct kvm_vm *vm, const void *map, u32 nr_pages);
+void vcf_slot_remove(struct kvm_vm *vm);
+
 /* Commands that must not leave the kernel */
 u32 vcf_load(struct kvm_vcpu *vcpu, gpa_t gpa);
 void vcf_store(struct kvm_vcpu *vcpu, gpa_t gpa, u32 val);
@@ -76,6 +95,14 @@ struct vcf_moment {
 };
 
 struct vcf_moment vcf_set_and_get_perf(struct kvm_vcpu *vcpu, u32 page, u32 perf);
+
+/*
+ * Call a function of the test program, in the guest and with the guest's copy of the
+ * global variable @arg. If it is to last, it returns when *@stop is set.
+ */
+typedef void (*vcf_guest_fn)(void *arg, const u32 *stop);
+
+void vcf_call(struct kvm_vcpu *vcpu, vcf_guest_fn fn, void *arg);
 
 /*
  * Commands that may exit to the VMM. They return false if they did, with vcpu->run
@@ -115,6 +142,9 @@ void vcf_worker_set_perf(struct vcf_worker *worker, struct kvm_vcpu *vcpu,
 void vcf_worker_enter(struct vcf_worker *worker, struct kvm_vcpu *vcpu);
 void vcf_worker_spin(struct vcf_worker *worker, struct kvm_vcpu *vcpu);
 void vcf_worker_stop_spin(struct vcf_worker *worker, struct kvm_vcpu *vcpu);
+/* Like vcf_worker_spin(), with a function that lasts */
+void vcf_worker_begin(struct vcf_worker *worker, struct kvm_vcpu *vcpu,
+		      vcf_guest_fn fn, void *arg);
 
 /* uclamp values as /proc/<tid>/sched has them */
 struct vcf_uclamp {
@@ -131,6 +161,37 @@ bool vcf_read_file(const char *path, char *buf, size_t size);
 void vcf_write_file(const char *path, const char *fmt, ...) __printf(2, 3);
 
 int vcf_nr_cpus(void);
+void vcf_pin(pid_t tid, int cpu);
+
+/*
+ * A trace of one event from now on; false if there is none. The event is one of the
+ * kernel's, or a probe: what follows the event's name in kprobe_events.
+ */
+bool vcf_trace_begin(const char *event);
+bool vcf_trace_begin_probe(const char *probe);
+void vcf_trace_forget(void);
+void vcf_trace_end(void);
+
+/* The number of lines of a thread that have this text */
+int vcf_trace_count(pid_t tid, const char *text);
+/* The next line, after the first call, which takes all that there is; NULL: the end */
+char *vcf_trace_first(void);
+char *vcf_trace_next(void);
+
+/*
+ * Words that were cleaned to the point of coherency, since vcf_cleans_begin() or the
+ * last look at them.
+ */
+struct vcf_clean {
+	u64 addr;
+	u32 val;	/* as it was then */
+};
+
+bool vcf_cleans_begin(void);
+int vcf_cleans(struct vcf_clean cleans[], int max);
+
+/* Stage 2 makes the guest's accesses cacheable, so that nothing need be cleaned. */
+bool vcf_host_has_fwb(struct kvm_vcpu *vcpu);
 
 /* Load and unload a test module; false if there is none. */
 bool vcf_load_module(const char *name, const char *params);

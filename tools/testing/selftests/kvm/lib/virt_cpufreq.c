@@ -6,6 +6,8 @@
 #include <sched.h>
 #include <signal.h>
 #include <stdio.h>
+#include <sys/mman.h>
+#include <sys/stat.h>
 #include <sys/syscall.h>
 
 #include <linux/sched.h>
@@ -20,6 +22,7 @@ enum guest_op {
 	GUEST_LOAD,
 	GUEST_STORE,
 	GUEST_SET_AND_GET,
+	GUEST_CALL,
 	GUEST_SPIN,
 	GUEST_STORE_FOREVER,
 	GUEST_SLEEP,
@@ -37,6 +40,14 @@ struct guest_cmd {
 };
 
 static struct guest_cmd guest_cmds[VCF_MAX_VCPUS];
+
+#define VCF_SLOT	100	/* the library's own memslots are the first ones */
+
+#define TRACING		"/sys/kernel/tracing/"
+#define INSTANCE	TRACING "instances/virt_cpufreq_test/"
+#define PROBE		"virt_cpufreq_test/probe"
+
+static char trace[256 * 1024];
 
 #ifdef __aarch64__
 static u64 guest_counter(void)
@@ -61,6 +72,13 @@ static void vcf_vm_arch_init(struct kvm_vm *vm)
 
 	if (vm_check_cap(vm, KVM_CAP_COUNTER_OFFSET))
 		vm_ioctl(vm, KVM_ARM_SET_COUNTER_OFFSET, &offset);
+}
+
+bool vcf_host_has_fwb(struct kvm_vcpu *vcpu)
+{
+	u64 mmfr2 = vcpu_get_reg(vcpu, KVM_ARM64_SYS_REG(SYS_ID_AA64MMFR2_EL1));
+
+	return SYS_FIELD_GET(ID_AA64MMFR2_EL1, FWB, mmfr2);
 }
 #else
 #error "guest_counter() and friends are missing for this architecture"
@@ -109,6 +127,14 @@ static void guest_set_and_get_perf(struct guest_cmd *cmd)
 	cmd->moment.cur_perf = READ_ONCE(*(u32 *)cur);
 }
 
+static void guest_call(struct guest_cmd *cmd)
+{
+	vcf_guest_fn fn = (void *)cmd->addr;
+
+	WRITE_ONCE(cmd->running, 1);
+	fn((void *)cmd->val, &cmd->stop);
+}
+
 static void guest_spin(struct guest_cmd *cmd)
 {
 	WRITE_ONCE(cmd->running, 1);
@@ -139,6 +165,9 @@ static void guest_code(struct guest_cmd *cmd)
 			break;
 		case GUEST_SET_AND_GET:
 			guest_set_and_get_perf(cmd);
+			break;
+		case GUEST_CALL:
+			guest_call(cmd);
 			break;
 		case GUEST_SPIN:
 			guest_spin(cmd);
@@ -219,6 +248,50 @@ int vcf_create_default(struct kvm_vm *vm, u32 nr_pages, u32 flags)
 
 	vcf_args_init(&args, nr_pages, flags);
 	return vcf_create(vm, &args);
+}
+
+int __vcf_set_regs(int fd, u32 index, u32 set_perf, u32 perftbl_sel)
+{
+	struct kvm_virt_cpufreq_regs regs = {
+		.index = index,
+		.set_perf = set_perf,
+		.perftbl_sel = perftbl_sel,
+	};
+
+	return ioctl(fd, KVM_VIRT_CPUFREQ_SET_REGS, &regs) ? -errno : 0;
+}
+
+void vcf_set_regs(int fd, u32 index, u32 set_perf, u32 perftbl_sel)
+{
+	int r = __vcf_set_regs(fd, index, set_perf, perftbl_sel);
+
+	TEST_ASSERT(!r, "KVM_VIRT_CPUFREQ_SET_REGS failed: %s", strerror(-r));
+}
+
+size_t vcf_map_size(u32 nr_pages)
+{
+	return align_up(nr_pages * VCF_PAGE_SIZE, getpagesize());
+}
+
+const void *vcf_map(int fd, u32 nr_pages)
+{
+	return kvm_mmap(vcf_map_size(nr_pages), PROT_READ, MAP_SHARED, fd);
+}
+
+void vcf_unmap(const void *map, u32 nr_pages)
+{
+	kvm_munmap((void *)map, vcf_map_size(nr_pages));
+}
+
+void vcf_slot_add(struct kvm_vm *vm, const void *map, u32 nr_pages)
+{
+	vm_set_user_memory_region(vm, VCF_SLOT, KVM_MEM_READONLY, VCF_GPA,
+				  vcf_map_size(nr_pages), (void *)map);
+}
+
+void vcf_slot_remove(struct kvm_vm *vm)
+{
+	vm_set_user_memory_region(vm, VCF_SLOT, 0, VCF_GPA, 0, NULL);
 }
 
 static bool vcpu_run_cmd(struct kvm_vcpu *vcpu)
@@ -314,6 +387,20 @@ struct vcf_moment vcf_set_and_get_perf(struct kvm_vcpu *vcpu, u32 page, u32 perf
 
 	vcpu_do_in_kernel(vcpu, cmd);
 	return vcpu_cmd(vcpu)->moment;
+}
+
+static struct guest_cmd call_cmd(vcf_guest_fn fn, void *arg)
+{
+	return (struct guest_cmd) {
+		.op = GUEST_CALL,
+		.addr = (ulong)fn,
+		.val = (ulong)arg,
+	};
+}
+
+void vcf_call(struct kvm_vcpu *vcpu, vcf_guest_fn fn, void *arg)
+{
+	vcpu_do_in_kernel(vcpu, call_cmd(fn, arg));
 }
 
 void vcf_spin(struct kvm_vcpu *vcpu)
@@ -462,6 +549,19 @@ void vcf_worker_stop_spin(struct vcf_worker *worker, struct kvm_vcpu *vcpu)
 	vcf_worker_wait(worker);
 }
 
+static void worker_run_cmd(void *vcpu)
+{
+	TEST_ASSERT(vcpu_run_cmd(vcpu), "The guest's function exited");
+}
+
+void vcf_worker_begin(struct vcf_worker *worker, struct kvm_vcpu *vcpu,
+		      vcf_guest_fn fn, void *arg)
+{
+	*vcpu_cmd(vcpu) = call_cmd(fn, arg);
+	vcf_worker_post(worker, worker_run_cmd, vcpu);
+	vcf_wait_until_in_guest(vcpu);
+}
+
 pid_t vcf_gettid(void)
 {
 	return syscall(SYS_gettid);
@@ -544,6 +644,102 @@ int vcf_nr_cpus(void)
 
 	TEST_ASSERT(!sched_getaffinity(0, sizeof(cpus), &cpus), "sched_getaffinity() failed");
 	return CPU_COUNT(&cpus);
+}
+
+void vcf_pin(pid_t tid, int cpu)
+{
+	cpu_set_t cpus;
+
+	CPU_ZERO(&cpus);
+	CPU_SET(cpu, &cpus);
+	TEST_ASSERT(!sched_setaffinity(tid, sizeof(cpus), &cpus), "No CPU %d for the thread", cpu);
+}
+
+/* The event is enabled in an instance of its own, so that nobody else is disturbed. */
+bool vcf_trace_begin(const char *event)
+{
+	char path[256];
+
+	mkdir(INSTANCE, 0700);
+	snprintf(path, sizeof(path), INSTANCE "events/%s/enable", event);
+	if (access(path, W_OK))
+		return false;
+	vcf_trace_forget();
+	vcf_write_file(path, "1");
+	return true;
+}
+
+bool vcf_trace_begin_probe(const char *probe)
+{
+	if (access(TRACING "kprobe_events", W_OK))
+		return false;
+	/* A test that was killed may have left one behind. */
+	vcf_trace_end();
+	vcf_write_file(TRACING "kprobe_events", "p:" PROBE " %s\n", probe);
+	TEST_ASSERT(vcf_trace_begin(PROBE), "No event " PROBE);
+	return true;
+}
+
+void vcf_trace_forget(void)
+{
+	int fd = open(INSTANCE "trace", O_WRONLY | O_TRUNC);
+
+	TEST_ASSERT(fd >= 0, "No trace");
+	close(fd);
+}
+
+void vcf_trace_end(void)
+{
+	rmdir(INSTANCE);
+	if (!access(TRACING "events/" PROBE, F_OK))
+		vcf_write_file(TRACING "kprobe_events", "-:" PROBE "\n");
+}
+
+char *vcf_trace_first(void)
+{
+	TEST_ASSERT(vcf_read_file(INSTANCE "trace", trace, sizeof(trace)), "No trace");
+	return strtok(trace, "\n");
+}
+
+char *vcf_trace_next(void)
+{
+	return strtok(NULL, "\n");
+}
+
+int vcf_trace_count(pid_t tid, const char *text)
+{
+	char who[32], *line;
+	int n = 0;
+
+	/* Lines begin with comm-tid. */
+	snprintf(who, sizeof(who), "-%d ", tid);
+	for (line = vcf_trace_first(); line; line = vcf_trace_next())
+		n += strstr(line, who) && strstr(line, text);
+
+	return n;
+}
+
+bool vcf_cleans_begin(void)
+{
+	return vcf_trace_begin_probe("dcache_clean_poc_nosync start=%x0 end=%x1 val=+0(%x0):x32");
+}
+
+int vcf_cleans(struct vcf_clean cleans[], int max)
+{
+	u64 start, end;
+	char *line;
+	u32 val;
+	int n = 0;
+
+	for (line = vcf_trace_first(); line && n < max; line = vcf_trace_next()) {
+		line = strstr(line, " start=");
+		if (line && sscanf(line, " start=%lx end=%lx val=%x", &start, &end, &val) == 3 &&
+		    end == start + sizeof(val))
+			cleans[n++] = (struct vcf_clean) { start, val };
+	}
+	vcf_trace_forget();
+
+	return n;
 }
 
 /* Test modules are in test_modules, beside the test program. */
