@@ -52,8 +52,17 @@ check-long-sched-ext: ## the selftests on a kernel with sched_ext
 check-long-debug: ## the selftests on a kernel with KASAN and lock debugging
 	@scripts/check-long debug
 
+check-long-pages-16k: ## the selftests on a kernel with pages of 16K
+	@scripts/check-long pages-16k
+
+check-long-pages-64k: ## the selftests on a kernel with pages of 64K
+	@scripts/check-long pages-64k
+
 check-long-cpu-max: ## the selftests on the newest CPU that QEMU has
 	@scripts/check-long cpu-max
+
+check-long-mttcg: ## the selftests on host CPUs that run in parallel (a newer QEMU on Debian 12)
+	@scripts/check-long mttcg
 
 check-long-debian-13: ## make check in a fresh Debian 13 (debootstrap, root)
 	@scripts/check-long debian-13

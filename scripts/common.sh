@@ -16,6 +16,7 @@ LINUX=$BUILD/linux			# source trees: pristine, patched
 LOGS=$BUILD/logs
 RESULTS=$BUILD/results
 JOBS=$(nproc)
+QEMU=${QEMU:-qemu-system-aarch64}
 mkdir -p "$LINUX" "$LOGS" "$RESULTS"
 
 # Directories of this repository that mirror the kernel tree.
@@ -127,10 +128,12 @@ table()
 				print line } }' "$1"
 }
 
+qemu_version() { "$QEMU" --version | sed -n 's/.*version \([0-9.]*\).*/\1/p'; }
+
 # What the figures depend on.
 toolchain()
 {
 	echo "Linux $(sed -n 's/^version //p' "$LINUX/version")," \
 	     "gcc $("${CROSS_COMPILE}gcc" -dumpfullversion)," \
-	     "QEMU $(qemu-system-aarch64 --version | sed -n 's/.*version \([0-9.]*\).*/\1/p')"
+	     "QEMU $(qemu_version)"
 }
