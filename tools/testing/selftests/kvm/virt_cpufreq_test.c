@@ -5,7 +5,9 @@
  * What the requests do to the threads is in virt_cpufreq_hint_test.c, the mapped pages
  * are in virt_cpufreq_page_test.c, and what a VMM does besides in virt_cpufreq_vmm_test.c.
  */
+#include <assert.h>
 #include <fcntl.h>
+#include <stddef.h>
 #include <sys/mman.h>
 #include <sys/resource.h>
 #include <sys/wait.h>
@@ -16,6 +18,17 @@
 #include "processor.h"
 #include "ucall_common.h"
 #include "virt_cpufreq.h"
+
+/* What userspace has been built with */
+static_assert(KVM_CAP_VIRT_CPUFREQ == 252);
+static_assert(KVM_CREATE_VIRT_CPUFREQ == 0x4030aed6);
+static_assert(KVM_VIRT_CPUFREQ_SET_REGS == 0x4010aed7);
+static_assert(sizeof(struct kvm_virt_cpufreq_vcpu) == 272);
+static_assert(offsetof(struct kvm_virt_cpufreq_vcpu, perf) == 16);
+static_assert(sizeof(struct kvm_create_virt_cpufreq) == 48);
+static_assert(offsetof(struct kvm_create_virt_cpufreq, notify_fd) == 24);
+static_assert(sizeof(struct kvm_virt_cpufreq_regs) == 16);
+static_assert(offsetof(struct kvm_virt_cpufreq_regs, perftbl_sel) == 8);
 
 #define MODULE_PARAM "/sys/module/kvm/parameters/virt_cpufreq"
 
