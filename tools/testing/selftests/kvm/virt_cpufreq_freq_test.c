@@ -261,8 +261,8 @@ static bool switches_at_once_when_quiet(struct _test_data_freq *self, u32 from, 
 }
 
 /*
- * Up and down without sleeping in between, more than once as another thread may have
- * a say for a moment.
+ * Up and down without sleeping in between, many times as another runnable thread has
+ * a say until the next ticks.
  */
 static void task_first_requests(void *arg)
 {
@@ -271,7 +271,7 @@ static void task_first_requests(void *arg)
 
 	vcf_enter(task->vcpu);
 	make_device(task->self, task->slot);
-	for (tries = 0; tries < 20 && !task->val; tries++) {
+	for (tries = 0; tries < 400 && !task->val; tries++) {
 		u32 up = vcf_set_and_get_perf(task->vcpu, 0, HIGHEST).cur_perf;
 		u32 down = vcf_set_and_get_perf(task->vcpu, 0, LOWEST).cur_perf;
 

@@ -1100,7 +1100,7 @@ TEST_F(fd, is_not_readable_or_writable)
 	EXPECT_EQ(-1, read(self->fd, &byte, 1));
 	EXPECT_EQ(EINVAL, errno);
 	EXPECT_EQ(-1, write(self->fd, &byte, 1));
-	EXPECT_EQ(EINVAL, errno);
+	EXPECT_EQ(EBADF, errno);
 }
 
 TEST_F(fd, has_no_ioctls_but_set_regs)
