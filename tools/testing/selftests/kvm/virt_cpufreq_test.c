@@ -1062,8 +1062,10 @@ TEST_F(regs, registers_are_little_endian)
 
 	vcpu_run(self->vcpu);
 	ASSERT_EQ(UCALL_DONE, get_ucall(self->vcpu, NULL));
-	EXPECT_EQ(0x01020304, SYNC_FROM_GUEST_AND_READ(self->vm, be_set_perf));
-	EXPECT_EQ(0x01000000, SYNC_FROM_GUEST_AND_READ(self->vm, be_perftbl_len));
+	sync_global_from_guest(self->vm, be_set_perf);
+	sync_global_from_guest(self->vm, be_perftbl_len);
+	EXPECT_EQ(0x01020304, be_set_perf);
+	EXPECT_EQ(0x01000000, be_perftbl_len);
 
 	self->vcpu = self->vcpus[1];
 	EXPECT_EQ(0x04030201, LOAD(2, REG_SET_PERF));
