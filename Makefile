@@ -5,34 +5,44 @@
 
 steps := scripts/steps
 host  := setup linux 'kernel patched' selftests initramfs
+guest := qemu 'initramfs guest'
 
 .DEFAULT_GOAL := help
 .PHONY: $(shell sed -n 's/^\([a-z][a-z0-9.-]*\):.*\#\# .*/\1/p' $(firstword $(MAKEFILE_LIST)))
 
-demo: ## build all, boot the emulated host, print what each access costs
-	@$(steps) $(host) demo
+demo: ## build all, show how a Linux guest drives the host's frequency, and what each access costs
+	@$(steps) $(host) $(guest) demo
 
 check: ## every test: static checks, selftests on each kind of host, limits
-	@$(steps) $(host) 'kernel pristine' static tests bench
+	@$(steps) $(host) $(guest) 'kernel pristine' static qtest tests guest-check bench cost
 
 bench: ## what each access costs, against its limits and the pristine kernel
 	@$(steps) $(host) 'kernel pristine' bench
 
-series: ## the mail-ready patch series in build/series (SIGNOFF='Name <mail>')
-	@$(steps) setup linux series
+cost: ## what the signalling costs a Linux guest, against its limits
+	@$(steps) $(host) $(guest) cost
+
+series: ## the mail-ready patch series in build/series, build/series-qemu (SIGNOFF='Name <mail>')
+	@$(steps) setup linux 'qemu --source' 'series linux' 'series qemu'
 
 static: ## checkpatch, sparse, W=1, kernel-doc, shellcheck
-	@$(steps) setup linux static
+	@$(steps) setup linux 'qemu --source' static
 
 shell: ## a root shell on the emulated host (BOOT='-c 4 -m nvhe': options of scripts/boot)
-	@$(steps) $(host)
-	@scripts/boot $(BOOT)
+	@$(steps) $(host) $(guest)
+	@scripts/boot -g $(BOOT)
 
 kernel: ## the kernel with the series
 	@$(steps) setup linux 'kernel patched'
 
 kernel-pristine: ## the kernel without it
 	@$(steps) setup linux 'kernel pristine'
+
+qemu: ## QEMU with the device, for the emulated host (build/qemu-arm64)
+	@$(steps) setup qemu
+
+guest: ## what Linux guests in the emulated host need, too
+	@$(steps) $(host) $(guest)
 
 selftests: ## kernel, selftests, initramfs: ready for scripts/boot
 	@$(steps) $(host)
@@ -45,6 +55,9 @@ check-long-linux-7.2: ## the series fits Linux 7.2 and passes there (in build-7.
 
 check-long-every-patch: ## each patch builds by itself, with the feature and without
 	@scripts/check-long every-patch
+
+check-long-qemu-every-patch: ## each of QEMU's patches builds by itself
+	@scripts/check-long qemu-every-patch
 
 check-long-sched-ext: ## the selftests on a kernel with sched_ext
 	@scripts/check-long sched-ext
@@ -68,11 +81,11 @@ check-long-debian-13: ## make check in a fresh Debian 13 (debootstrap, root)
 	@scripts/check-long debian-13
 
 clean: ## remove what was built, keep what was fetched and unpacked
-	rm -rf $(addprefix $(or $(BUILD),build)/,kernel selftests* headers rootfs initramfs* series static logs results bench)
+	rm -rf $(addprefix $(or $(BUILD),build)/,kernel qemu/build-* qemu-arm64 selftests* headers rootfs* initramfs* guest.* workloads series* static logs results bench)
 
 distclean: ## remove everything made
 	rm -rf $(or $(BUILD),build)
 
 help: ## this list
-	@awk -F':.*## ' '/^[a-z0-9.-]+:.*## / { printf "make %-22s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
-	@echo 'Variables: BUILD=DIR (build), KSRC=DIR (an unpacked kernel source), KVER=X.Y (only that version)'
+	@awk -F':.*## ' '/^[a-z0-9.-]+:.*## / { printf "make %-28s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
+	@echo 'Variables: BUILD=DIR (build), KSRC=DIR (an unpacked kernel source), KVER=X.Y (only that version), QSRC=DIR (of QEMU)'
