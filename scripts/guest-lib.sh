@@ -29,15 +29,19 @@ vm_launch()	# NAME 'QEMU-ARGUMENT...' OPTION...
 	mkdir "$d"
 	mkfifo "$d/stdin" "$d/console" "$d/monitor.in" "$d/monitor.out"
 	: >"$d/log"
-	# Both ends of the pipes are kept open: nobody waits for the other.
+	# Both ends of the pipes are kept open: nobody waits for the other, and nothing is
+	# lost that one says before the other listens.
 	{
+		: >"$d/open"
 		status=0
 		QEMU_MONITOR=$d/monitor guest "$@" -d "-pidfile $d/pid $qemu_arguments" -- "$agent" \
-			0<>"$d/stdin" 2>"$d/messages" || status=$?
-		echo @gone
+			2>"$d/messages" || status=$?
+		echo @gone	# for who reads; the pipe keeps it for nobody else
+		: >"$d/gone"
 		exit $status
-	} 1<>"$d/console" &
+	} <>"$d/stdin" 1<>"$d/console" 3<>"$d/monitor.in" 4<>"$d/monitor.out" &
 	echo $! >"$d/job"
+	wait_for 20 test -e "$d/open"
 }
 
 vm_start()	# as vm_launch, and wait until it takes commands
@@ -112,8 +116,8 @@ vm_quit()
 	vm_wait
 }
 
-# Has QEMU ended by itself?
-vm_gone() { console_until @gone >/dev/null; }
+# Does QEMU end by itself?
+vm_gone() { wait_for $all_seconds test -e "$d/gone"; }
 
 # The end of the guest: QEMU's status
 vm_wait() { wait "$(cat "$d/job")"; }
