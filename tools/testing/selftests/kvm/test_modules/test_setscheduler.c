@@ -31,6 +31,7 @@ static int setscheduler_entry(struct kretprobe_instance *ri, struct pt_regs *reg
 
 	return !error || p != current || strcmp(current->comm, comm);
 }
+
 NOKPROBE_SYMBOL(setscheduler_entry);
 
 static int setscheduler_return(struct kretprobe_instance *ri, struct pt_regs *regs)
@@ -38,6 +39,7 @@ static int setscheduler_return(struct kretprobe_instance *ri, struct pt_regs *re
 	regs_set_return_value(regs, (unsigned long)error);
 	return 0;
 }
+
 NOKPROBE_SYMBOL(setscheduler_return);
 
 static struct kretprobe setscheduler_probe = {
