@@ -191,6 +191,13 @@ result()	# passed|failed|skipped WHAT
 	[ "$1" != failed ] || note "FAILED: $2"
 }
 
+# The same where the script itself fails if anything has; it has a variable failures.
+verdict()	# passed|failed|skipped WHAT
+{
+	result "$1" "$2"
+	[ "$1" != failed ] || failures=$((failures + 1))
+}
+
 # The TAP lines of one log, as results; a run that ends early or badly is a failure. The
 # caller has a variable failures, and finds the numbers in summary.
 count()	# LOG STATUS WHERE

@@ -17,6 +17,23 @@ all_seconds=120	# that the guest or the monitor may be silent, on a busy machine
 # shellcheck disable=SC2016
 agent='stty -echo; echo @ready; while read -r line; do eval "$line"; echo "@done $?"; done'
 
+fail()
+{
+	echo "${0##*/}: $*" >&2
+	exit 1
+}
+
+cpufreq=/sys/devices/system/cpu/cpufreq
+
+# Frequencies for the host, test_cpufreq.ko's default ones, which schedutil picks
+host_with_frequencies()
+{
+	insmod /tests/test_modules/test_cpufreq.ko || return
+	for policy in "$cpufreq"/policy*; do
+		echo schedutil >"$policy/scaling_governor"
+	done
+}
+
 vm() { d=/tmp/vm-$1; }
 
 # A guest with these options of scripts/guest, in front of more arguments for QEMU.
