@@ -540,6 +540,24 @@ TEST_F(vm, eexist_when_an_ioeventfd_of_any_length_is_inside)
 	}
 }
 
+/* How they are found depends on how many others are on the bus. */
+TEST_F(vm, ioeventfd_of_any_length_behind_takes_no_access_away)
+{
+	int fd, eventfd = kvm_new_eventfd(), i;
+
+	if (!kvm_has_cap(KVM_CAP_IOEVENTFD_ANY_LENGTH))
+		SKIP(return, "no KVM_CAP_IOEVENTFD_ANY_LENGTH");
+
+	ASSERT_EQ(0, ioeventfd(self->vm, VCF_GPA + 0x2000, 0, eventfd, 0));
+	for (i = 0; i < 16; i++) {
+		fd = vcf_create(self->vm, &self->args);
+		EXPECT_TRUE(device_works(self->vcpus[0], 0));
+		EXPECT_TRUE(device_works(self->vcpus[0], 1));
+		close(fd);
+		ASSERT_EQ(0, ioeventfd(self->vm, VCF_GPA + 0x3000 + 8 * i, 8, eventfd, 0));
+	}
+}
+
 TEST_F(vm, eexist_when_another_such_device_overlaps)
 {
 	struct vcf_args other = self->args;
