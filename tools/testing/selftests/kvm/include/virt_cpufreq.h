@@ -160,6 +160,9 @@ int vcf_set_uclamp(pid_t tid, int min, int max);	/* -1: back to the default */
 bool vcf_read_file(const char *path, char *buf, size_t size);
 void vcf_write_file(const char *path, const char *fmt, ...) __printf(2, 3);
 
+/* Memory of register pages, as /proc/vmallocinfo has it; -1: it has not */
+int vcf_nr_areas(void);
+
 int vcf_nr_cpus(void);
 void vcf_pin(pid_t tid, int cpu);
 

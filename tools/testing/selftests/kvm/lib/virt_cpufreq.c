@@ -772,3 +772,17 @@ void vcf_unload_module(const char *name)
 
 	TEST_ASSERT(!r, "Cannot unload %s", name);
 }
+
+int vcf_nr_areas(void)
+{
+	char line[512];
+	FILE *file = fopen("/proc/vmallocinfo", "r");
+	int n = 0;
+
+	if (!file)
+		return -1;
+	while (fgets(line, sizeof(line), file))
+		n += !!strstr(line, "virt_cpufreq");
+	fclose(file);
+	return n;
+}
