@@ -438,7 +438,7 @@ static void op_set_regs(void)
 		return;
 	nr = dev->create.nr_vcpus;
 	regs = (struct kvm_virt_cpufreq_regs) {
-		.index = fuzz_rnd(8) ? fuzz_rnd(nr) : nr + fuzz_rnd_u32(),
+		.index = fuzz_rnd(8) ? fuzz_rnd(nr) : nr + fuzz_rnd(2) * fuzz_rnd_u32(),
 		.set_perf = fuzz_rnd(2) ? fuzz_highest(&dev->page[0]) : fuzz_rnd_u32(),
 		.perftbl_sel = fuzz_rnd(2) ? fuzz_rnd(65) : fuzz_rnd_u32(),
 		.reserved = fuzz_rnd(16) ? 0 : fuzz_rnd_u32(),

@@ -348,7 +348,7 @@ void fuzz_make_access(struct fuzz_access *a, u64 gpa)
 		offset = REG_SET_PERF;
 	/* Across the end of a page it would be two accesses. */
 	a->gpa = gpa + min(offset, VCF_PAGE_SIZE - a->size);
-	a->val = fuzz_rnd(2) ? 1 + fuzz_rnd(2000) : fuzz_rnd_u32();
+	a->val = fuzz_rnd(2) ? fuzz_rnd(2) * fuzz_rnd(2000) : fuzz_rnd_u32();
 }
 
 void fuzz_send(int socket, void *data, size_t size, int fd)
