@@ -14,7 +14,10 @@ demo: ## build all, show how a Linux guest drives the host's frequency, and what
 	@$(steps) $(host) $(guest) demo
 
 check: ## every test: static checks, selftests on each kind of host, limits
-	@$(steps) $(host) $(guest) 'kernel pristine' static qtest tests guest-check bench cost
+	@$(steps) $(host) $(guest) 'kernel pristine' 'kernel debug' static qtest tests guest-check debug-check bench cost
+
+check-debug: ## the selftests and Linux guests on a kernel with KASAN, lock debugging, kmemleak
+	@$(steps) $(host) $(guest) 'kernel debug' debug-check
 
 bench: ## what each access costs, against its limits and the pristine kernel
 	@$(steps) $(host) 'kernel pristine' bench
@@ -62,8 +65,14 @@ check-long-qemu-every-patch: ## each of QEMU's patches builds by itself
 check-long-sched-ext: ## the selftests on a kernel with sched_ext
 	@scripts/check-long sched-ext
 
-check-long-debug: ## the selftests on a kernel with KASAN and lock debugging
+check-long-debug: ## check-debug on VHE and nVHE, with 1 and 4 CPUs
 	@scripts/check-long debug
+
+check-long-preempt-rt: ## the selftests on a kernel with PREEMPT_RT and lock debugging
+	@scripts/check-long preempt-rt
+
+check-long-kcsan: ## the selftests on a kernel that looks for data races
+	@scripts/check-long kcsan
 
 check-long-pages-16k: ## the selftests on a kernel with pages of 16K
 	@scripts/check-long pages-16k
