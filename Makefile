@@ -68,6 +68,9 @@ check-long-sched-ext: ## the selftests on a kernel with sched_ext
 check-long-debug: ## check-debug on VHE and nVHE, with 1 and 4 CPUs
 	@scripts/check-long debug
 
+check-long-fuzz: ## random operations for twenty minutes, and the lines of the device they execute
+	@scripts/check-long fuzz
+
 check-long-preempt-rt: ## the selftests on a kernel with PREEMPT_RT and lock debugging
 	@scripts/check-long preempt-rt
 
