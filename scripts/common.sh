@@ -228,6 +228,36 @@ count()	# LOG STATUS WHERE
 	summary="$n_ok passed, $bad failed, $n_skip skipped"
 }
 
+# Tests on a boot of their own each, as many at a time as there are CPUs; the results come in
+# order. The caller has variables n and failures, and ends with test_results.
+boots=()
+
+test_boot()	# LOG WHERE OPTION...
+{
+	local log=$1 where=$2 start=$SECONDS rc=0
+	shift 2
+	[ ${#boots[@]} -lt "$JOBS" ] || first_result
+	{
+		"$TOP/scripts/boot" -l "$log" "$@" >/dev/null || rc=$?
+		echo "$rc $((SECONDS - start))" >"$log.ran"
+	} &
+	boots+=("$!"$'\t'"$log"$'\t'"$where")
+}
+
+first_result()
+{
+	local pid log where rc seconds
+	IFS=$'\t' read -r pid log where <<<"${boots[0]}"
+	boots=("${boots[@]:1}")
+	wait "$pid"
+	read -r rc seconds <"$log.ran"
+	rm "$log.ran"
+	count "$log" "$rc" "$where"
+	note "$((n += 1)) $where: $summary, $(duration "$seconds"), ${log#"$TOP"/}"
+}
+
+test_results() { while [ ${#boots[@]} -gt 0 ]; do first_result; done; }
+
 # A CSV file as an aligned table, numbers to the right.
 table()
 {
