@@ -11,7 +11,6 @@
 #include "processor.h"
 #include "virt_cpufreq.h"
 
-#define CPUFREQ		"/sys/devices/system/cpu/cpufreq/"
 #define TRANSITIONS	"/sys/kernel/debug/test_cpufreq/transitions"
 
 /* In kHz, and the perf values of the guest: the capacities 256, 512, 768, 1024 */
@@ -60,30 +59,12 @@ FIXTURE_VARIANT_ADD(freq, shared_policy) {
 	.shared = true,
 };
 
-static void policy_write(int policy, const char *file, const char *text)
-{
-	char path[128];
-
-	snprintf(path, sizeof(path), CPUFREQ "policy%d/%s", policy, file);
-	/* All CPUs have the policy of the first one if it is shared. */
-	if (!policy || !access(path, W_OK))
-		vcf_write_file(path, "%s", text);
-}
-
-static void set_governor(int nr_cpus, const char *governor)
-{
-	int cpu;
-
-	for (cpu = 0; cpu < nr_cpus; cpu++)
-		policy_write(cpu, "scaling_governor", governor);
-}
-
 static void set_speed(int policy, u32 freq)
 {
 	char text[16];
 
 	snprintf(text, sizeof(text), "%u", freq);
-	policy_write(policy, "scaling_setspeed", text);
+	vcf_write_policy(policy, "scaling_setspeed", text);
 }
 
 /* False: that cannot be done with this CPU. */
@@ -108,8 +89,8 @@ FIXTURE_SETUP(freq)
 		SKIP(return, "no test_cpufreq.ko");
 	if (access(TRANSITIONS, W_OK))
 		SKIP(return, "no debugfs");
-	set_governor(self->nr_cpus, "schedutil");
-	vcf_write_file(CPUFREQ "schedutil/rate_limit_us", "0");
+	vcf_set_governor(self->nr_cpus, "schedutil");
+	vcf_write_file(VCF_CPUFREQ "schedutil/rate_limit_us", "0");
 
 	self->vm = vcf_vm_create(2, self->vcpus);
 	vcf_pin(0, 0);
@@ -131,9 +112,9 @@ FIXTURE_TEARDOWN_PARENT(freq)
 {
 	vcf_trace_end();
 	set_online(self->cpus[0], true);
-	if (access(CPUFREQ "policy0", F_OK))
+	if (access(VCF_CPUFREQ "policy0", F_OK))
 		return;
-	set_governor(self->nr_cpus, "performance");
+	vcf_set_governor(self->nr_cpus, "performance");
 	vcf_unload_module("test_cpufreq");
 }
 
@@ -312,7 +293,7 @@ static u32 cur_freq(struct _test_data_freq *self, bool shared)
 {
 	char path[128], text[32];
 
-	snprintf(path, sizeof(path), CPUFREQ "policy%d/scaling_cur_freq",
+	snprintf(path, sizeof(path), VCF_CPUFREQ "policy%d/scaling_cur_freq",
 		 shared ? 0 : self->cpus[0]);
 	TEST_ASSERT(vcf_read_file(path, text, sizeof(text)), "No %s", path);
 	return atoi(text);
@@ -426,7 +407,7 @@ TEST_F(freq, is_what_cur_perf_says)
 	int i;
 
 	make_device(self, variant->slot);
-	set_governor(self->nr_cpus, "userspace");
+	vcf_set_governor(self->nr_cpus, "userspace");
 	for (i = 0; i < 2 * ARRAY_SIZE(freqs); i++) {
 		u32 freq = freqs[i % ARRAY_SIZE(freqs)];
 
@@ -442,7 +423,7 @@ TEST_F(freq, in_cur_perf_is_that_of_the_cpu_the_vcpu_last_entered_on)
 	if (self->nr_cpus < 3)
 		SKIP(return, "needs 3 CPUs");
 
-	set_governor(self->nr_cpus, "userspace");
+	vcf_set_governor(self->nr_cpus, "userspace");
 	set_speed(0, 500000);
 	set_speed(self->cpus[0], 1000000);
 	set_speed(self->cpus[1], 1500000);
@@ -479,7 +460,7 @@ TEST_F(freq, is_on_the_page_as_of_the_vcpus_last_entry)
 	int policy = variant->shared ? 0 : self->cpus[0], i;
 
 	make_device(self, variant->slot);
-	set_governor(self->nr_cpus, "userspace");
+	vcf_set_governor(self->nr_cpus, "userspace");
 	set_speed(policy, HIGHEST);
 	EXPECT_EQ(HIGHEST, cur_perf_at_entry(self));
 	for (i = 0; i < 2 * ARRAY_SIZE(freqs); i++) {
@@ -498,7 +479,7 @@ TEST_F(freq, is_soon_on_the_page_of_a_vcpu_inside_the_guest)
 	if (self->nr_cpus < 2)
 		SKIP(return, "needs 2 CPUs");
 	make_device(self, variant->slot);
-	set_governor(self->nr_cpus, "userspace");
+	vcf_set_governor(self->nr_cpus, "userspace");
 	vcf_worker_spin(&self->workers[0], self->vcpus[0]);
 	for (i = 0; i < 2 * ARRAY_SIZE(freqs); i++) {
 		u32 freq = freqs[i % ARRAY_SIZE(freqs)];
@@ -515,7 +496,7 @@ TEST_F(freq, on_the_page_is_right_when_the_vcpus_cpu_went_offline)
 
 	if (variant->shared)
 		SKIP(return, "all CPUs have the same");
-	set_governor(self->nr_cpus, "userspace");
+	vcf_set_governor(self->nr_cpus, "userspace");
 	for (cpu = 0; cpu < self->nr_cpus; cpu++)
 		set_speed(cpu, LOWEST);
 	set_speed(self->cpus[0], MIDDLE);
@@ -586,7 +567,7 @@ TEST_F(freq, on_the_page_is_cleaned_once_when_it_changed)
 	bool fwb = vcf_host_has_fwb(self->vcpus[0]);
 
 	make_device(self, variant->slot);
-	set_governor(self->nr_cpus, "userspace");
+	vcf_set_governor(self->nr_cpus, "userspace");
 	set_speed(policy, HIGHEST);
 	cur_perf_at_entry(self);
 	if (!vcf_cleans_begin())
@@ -616,7 +597,7 @@ TEST_F(freq, in_cur_perf_is_scaled_to_the_table_and_kept_in_it)
 	};
 	int i;
 
-	set_governor(self->nr_cpus, "userspace");
+	vcf_set_governor(self->nr_cpus, "userspace");
 	for (i = 0; i < ARRAY_SIZE(rows); i++) {
 		self->args.create.nr_vcpus = 1;
 		self->args.page[0].capacity = rows[i].capacity;
@@ -640,7 +621,7 @@ TEST_F(freq, limits_of_the_administrator_are_seen_in_cur_perf)
 	make_device(self, variant->slot);
 	ASSERT_TRUE(switches_at_once_when_quiet(self, LOWEST, HIGHEST));
 
-	policy_write(policy, "scaling_max_freq", "1000000");
+	vcf_write_policy(policy, "scaling_max_freq", "1000000");
 	EXPECT_TRUE(VCF_WAIT_FOR(cur_perf(self, 0, 0) == MIDDLE));
 	do {
 		vcf_worker_set_perf(&self->workers[0], self->vcpus[0], 0, LOWEST);
@@ -649,7 +630,7 @@ TEST_F(freq, limits_of_the_administrator_are_seen_in_cur_perf)
 		EXPECT_GE(MIDDLE, task.moment.cur_perf);
 	} while (++tries < 10);
 
-	policy_write(policy, "scaling_max_freq", "2000000");
+	vcf_write_policy(policy, "scaling_max_freq", "2000000");
 	EXPECT_TRUE(switches_at_once_when_quiet(self, LOWEST, HIGHEST));
 }
 

@@ -15,7 +15,6 @@
 #include "processor.h"
 #include "virt_cpufreq.h"
 
-#define CPUFREQ		"/sys/devices/system/cpu/cpufreq/"
 #define NR		VCF_MAX_VCPUS	/* vCPUs, pages, and at most so many domains */
 #define NR_PERF		8
 #define NR_DISTURBANCES	60
@@ -173,15 +172,6 @@ FIXTURE(stress) {
 	u32 nr_set_regs;
 };
 
-static void write_policy(int policy, const char *file, const char *text)
-{
-	char path[128];
-
-	snprintf(path, sizeof(path), CPUFREQ "policy%d/%s", policy, file);
-	if (!access(path, W_OK))
-		vcf_write_file(path, "%s", text);
-}
-
 FIXTURE_SETUP(stress)
 {
 	int i;
@@ -189,8 +179,8 @@ FIXTURE_SETUP(stress)
 	self->nr_cpus = vcf_nr_cpus();
 	self->has_freqs = vcf_load_module("test_cpufreq",
 					  "freqs=500000,1000000,1500000,2000000");
-	for (i = 0; i < self->nr_cpus; i++)
-		write_policy(i, "scaling_governor", "schedutil");
+	if (self->has_freqs)
+		vcf_set_governor(self->nr_cpus, "schedutil");
 
 	self->vm = vcf_vm_create(NR, self->vcpus);
 	for (i = 0; i < NR; i++)
@@ -201,12 +191,9 @@ FIXTURE_SETUP(stress)
 
 FIXTURE_TEARDOWN_PARENT(stress)
 {
-	int i;
-
-	if (!self->has_freqs || access(CPUFREQ "policy0", F_OK))
+	if (!self->has_freqs || access(VCF_CPUFREQ "policy0", F_OK))
 		return;
-	for (i = 0; i < self->nr_cpus; i++)
-		write_policy(i, "scaling_governor", "performance");
+	vcf_set_governor(self->nr_cpus, "performance");
 	vcf_unload_module("test_cpufreq");
 }
 
@@ -274,8 +261,9 @@ static void change_frequency(struct _test_data_stress *self)
 	static const char * const freqs[] = { "500000", "1000000", "1500000", "2000000" };
 
 	if (self->has_freqs)
-		write_policy(next_random(&self->random) % self->nr_cpus, "scaling_max_freq",
-			     freqs[next_random(&self->random) % ARRAY_SIZE(freqs)]);
+		vcf_write_policy(next_random(&self->random) % self->nr_cpus,
+				 "scaling_max_freq",
+				 freqs[next_random(&self->random) % ARRAY_SIZE(freqs)]);
 }
 
 static void migrate(struct _test_data_stress *self)

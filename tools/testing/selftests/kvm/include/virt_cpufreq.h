@@ -32,6 +32,8 @@
 
 #define VCF_REG(page, reg)	(VCF_GPA + (page) * VCF_PAGE_SIZE + (reg))
 
+#define VCF_CPUFREQ	"/sys/devices/system/cpu/cpufreq/"
+
 #define VCF_HINT_MINMAX	(KVM_VIRT_CPUFREQ_HINT_MIN | KVM_VIRT_CPUFREQ_HINT_MAX)
 #define VCF_ALL_FLAGS	(VCF_HINT_MINMAX | KVM_VIRT_CPUFREQ_NOTIFY)
 
@@ -164,6 +166,10 @@ void vcf_write_file(const char *path, const char *fmt, ...) __printf(2, 3);
 int vcf_nr_areas(void);
 
 int vcf_nr_cpus(void);
+
+/* A file of a cpufreq policy, if the CPU has one of its own */
+void vcf_write_policy(int cpu, const char *file, const char *text);
+void vcf_set_governor(int nr_cpus, const char *governor);
 void vcf_pin(pid_t tid, int cpu);
 
 /*

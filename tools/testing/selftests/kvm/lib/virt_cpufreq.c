@@ -646,6 +646,24 @@ int vcf_nr_cpus(void)
 	return CPU_COUNT(&cpus);
 }
 
+void vcf_write_policy(int cpu, const char *file, const char *text)
+{
+	char path[128];
+
+	snprintf(path, sizeof(path), VCF_CPUFREQ "policy%d/%s", cpu, file);
+	/* All CPUs have the policy of the first one if it is shared. */
+	if (!cpu || !access(path, W_OK))
+		vcf_write_file(path, "%s", text);
+}
+
+void vcf_set_governor(int nr_cpus, const char *governor)
+{
+	int cpu;
+
+	for (cpu = 0; cpu < nr_cpus; cpu++)
+		vcf_write_policy(cpu, "scaling_governor", governor);
+}
+
 void vcf_pin(pid_t tid, int cpu)
 {
 	cpu_set_t cpus;
