@@ -147,6 +147,25 @@ void vcf_worker_stop_spin(struct vcf_worker *worker, struct kvm_vcpu *vcpu);
 /* Like vcf_worker_spin(), with a function that lasts */
 void vcf_worker_begin(struct vcf_worker *worker, struct kvm_vcpu *vcpu,
 		      vcf_guest_fn fn, void *arg);
+/*
+ * The same with a VMM that answers all accesses which are not the kernel's, if the device
+ * has VCF_MAX_VCPUS pages; loads get what there is.
+ */
+void vcf_worker_begin_hostile(struct vcf_worker *worker, struct kvm_vcpu *vcpu,
+			      vcf_guest_fn fn, void *arg);
+
+/*
+ * A hostile guest's accesses, one a call: loads and stores of any width, alignment and
+ * value, at any offset in any of VCF_MAX_VCPUS pages and in the one behind them, but rather
+ * where there are registers. Most of them are not the kernel's.
+ */
+struct vcf_storm {
+	u64 random;		/* not 0 */
+	u32 nr_requests;	/* so many of them must have been requests */
+	u64 nr_accesses;
+};
+
+void vcf_guest_storm(struct vcf_storm *storm);
 
 /* uclamp values as /proc/<tid>/sched has them */
 struct vcf_uclamp {

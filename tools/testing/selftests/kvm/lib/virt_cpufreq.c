@@ -554,12 +554,89 @@ static void worker_run_cmd(void *vcpu)
 	TEST_ASSERT(vcpu_run_cmd(vcpu), "The guest's function exited");
 }
 
+static void worker_begin(struct vcf_worker *worker, struct kvm_vcpu *vcpu,
+			 vcf_guest_fn fn, void *arg, void (*run)(void *vcpu))
+{
+	*vcpu_cmd(vcpu) = call_cmd(fn, arg);
+	vcf_worker_post(worker, run, vcpu);
+	vcf_wait_until_in_guest(vcpu);
+}
+
 void vcf_worker_begin(struct vcf_worker *worker, struct kvm_vcpu *vcpu,
 		      vcf_guest_fn fn, void *arg)
 {
-	*vcpu_cmd(vcpu) = call_cmd(fn, arg);
-	vcf_worker_post(worker, worker_run_cmd, vcpu);
-	vcf_wait_until_in_guest(vcpu);
+	worker_begin(worker, vcpu, fn, arg, worker_run_cmd);
+}
+
+/* Would the kernel serve such an access? */
+static bool is_register(u64 gpa, u32 size)
+{
+	return gpa - VCF_GPA < VCF_MAX_VCPUS * VCF_PAGE_SIZE && size == 4 && gpa % 4 == 0 &&
+	       gpa % VCF_PAGE_SIZE < REG_END;
+}
+
+static void worker_run_hostile(void *arg)
+{
+	struct kvm_vcpu *vcpu = arg;
+	struct kvm_run *run = vcpu->run;
+
+	while (!vcpu_run_cmd(vcpu))
+		TEST_ASSERT(run->exit_reason == KVM_EXIT_MMIO &&
+			    !is_register(run->mmio.phys_addr, run->mmio.len),
+			    "vCPU %u exits: %s, %u bytes at %#lx", vcpu->id,
+			    exit_reason_str(run->exit_reason), run->mmio.len,
+			    (ulong)run->mmio.phys_addr);
+}
+
+void vcf_worker_begin_hostile(struct vcf_worker *worker, struct kvm_vcpu *vcpu,
+			      vcf_guest_fn fn, void *arg)
+{
+	worker_begin(worker, vcpu, fn, arg, worker_run_hostile);
+}
+
+static u64 storm_random(struct vcf_storm *storm)
+{
+	storm->random ^= storm->random << 13;
+	storm->random ^= storm->random >> 7;
+	storm->random ^= storm->random << 17;
+	return storm->random;
+}
+
+void vcf_guest_storm(struct vcf_storm *storm)
+{
+	u64 random = storm_random(storm), val = storm_random(storm);
+	u64 page = VCF_REG(random % (VCF_MAX_VCPUS + 1), 0);
+	u32 offset = (random >> 12) % VCF_PAGE_SIZE;
+	u32 size = 1 << (random >> 24) % 4;
+	bool store = (random >> 26) % 2;
+
+	switch ((random >> 27) % 4) {
+	case 0:
+		/* Anywhere, also across the page's end */
+		break;
+	case 1:
+		offset %= REG_END + 8;
+		break;
+	case 2:
+		offset = offset % (REG_END + 8) / 4 * 4;
+		size = 4;
+		break;
+	case 3:
+		offset = REG_SET_PERF;
+		size = 4;
+		break;
+	}
+	/* As random as the rest, or such as a table has */
+	if ((random >> 29) % 2)
+		val %= 2048;
+
+	storm->nr_accesses++;
+	if (store)
+		guest_store(page + offset, size, val);
+	else
+		guest_load(page + offset, size);
+	storm->nr_requests += store && offset == REG_SET_PERF &&
+			      is_register(page + offset, size);
 }
 
 pid_t vcf_gettid(void)
