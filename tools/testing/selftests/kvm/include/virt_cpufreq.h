@@ -195,6 +195,8 @@ void vcf_pin(pid_t tid, int cpu);
  * A trace of one event from now on; false if there is none. The event is one of the
  * kernel's, or a probe: what follows the event's name in kprobe_events.
  */
+#define VCF_TRACING	"/sys/kernel/tracing/instances/virt_cpufreq_test/"
+
 bool vcf_trace_begin(const char *event);
 bool vcf_trace_begin_probe(const char *probe);
 void vcf_trace_forget(void);

@@ -44,7 +44,6 @@ static struct guest_cmd guest_cmds[VCF_MAX_VCPUS];
 #define VCF_SLOT	100	/* the library's own memslots are the first ones */
 
 #define TRACING		"/sys/kernel/tracing/"
-#define INSTANCE	TRACING "instances/virt_cpufreq_test/"
 #define PROBE		"virt_cpufreq_test/probe"
 
 static char trace[256 * 1024];
@@ -755,8 +754,8 @@ bool vcf_trace_begin(const char *event)
 {
 	char path[256];
 
-	mkdir(INSTANCE, 0700);
-	snprintf(path, sizeof(path), INSTANCE "events/%s/enable", event);
+	mkdir(VCF_TRACING, 0700);
+	snprintf(path, sizeof(path), VCF_TRACING "events/%s/enable", event);
 	if (access(path, W_OK))
 		return false;
 	vcf_trace_forget();
@@ -777,7 +776,7 @@ bool vcf_trace_begin_probe(const char *probe)
 
 void vcf_trace_forget(void)
 {
-	int fd = open(INSTANCE "trace", O_WRONLY | O_TRUNC);
+	int fd = open(VCF_TRACING "trace", O_WRONLY | O_TRUNC);
 
 	TEST_ASSERT(fd >= 0, "No trace");
 	close(fd);
@@ -785,14 +784,14 @@ void vcf_trace_forget(void)
 
 void vcf_trace_end(void)
 {
-	rmdir(INSTANCE);
+	rmdir(VCF_TRACING);
 	if (!access(TRACING "events/" PROBE, F_OK))
 		vcf_write_file(TRACING "kprobe_events", "-:" PROBE "\n");
 }
 
 char *vcf_trace_first(void)
 {
-	TEST_ASSERT(vcf_read_file(INSTANCE "trace", trace, sizeof(trace)), "No trace");
+	TEST_ASSERT(vcf_read_file(VCF_TRACING "trace", trace, sizeof(trace)), "No trace");
 	return strtok(trace, "\n");
 }
 
