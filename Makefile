@@ -14,13 +14,13 @@ demo: ## build all, show how a Linux guest drives the host's frequency, and what
 	@$(steps) $(host) $(guest) demo
 
 check: ## every test: static checks, selftests on each kind of host, limits
-	@$(steps) $(host) $(guest) 'kernel pristine' 'kernel debug' static qtest tests guest-check debug-check bench cost
-
-check-debug: ## the selftests and Linux guests on a kernel with KASAN, lock debugging, kmemleak
-	@$(steps) $(host) $(guest) 'kernel debug' debug-check
+	@$(steps) $(host) $(guest) 'kernel pristine' 'kernel debug' static qtest tests guest-check debug-check bench storm cost
 
 bench: ## what each access costs, against its limits and the pristine kernel
 	@$(steps) $(host) 'kernel pristine' bench
+
+storm: ## what a hostile guest costs others on its CPUs, against its limits
+	@$(steps) $(host) storm
 
 cost: ## what the signalling costs a Linux guest, against its limits
 	@$(steps) $(host) $(guest) cost
