@@ -891,12 +891,12 @@ static void op_eventfd(void)
 
 static void op_switch(void)
 {
-	if (access(FUZZ_MODULE_PARAM, W_OK))
+	if (access(VCF_MODULE_PARAM, W_OK))
 		return;
 	/* Rather on than off. */
 	enabled = !enabled || fuzz_rnd(4);
 	fuzz_note("enabled: %d", enabled);
-	vcf_write_file(FUZZ_MODULE_PARAM, enabled ? "Y" : "N");
+	vcf_write_file(VCF_MODULE_PARAM, enabled ? "Y" : "N");
 	TEST_ASSERT_EQ(vm_check_cap(fuzz.vm, KVM_CAP_VIRT_CPUFREQ), enabled ? VCF_ALL_FLAGS : 0);
 }
 
@@ -1134,8 +1134,8 @@ FIXTURE_SETUP(model)
 
 FIXTURE_TEARDOWN_PARENT(model)
 {
-	if (!access(FUZZ_MODULE_PARAM, W_OK))
-		vcf_write_file(FUZZ_MODULE_PARAM, "Y");
+	if (!access(VCF_MODULE_PARAM, W_OK))
+		vcf_write_file(VCF_MODULE_PARAM, "Y");
 }
 
 TEST_F_TIMEOUT(model, foretells_every_operation, 7200)

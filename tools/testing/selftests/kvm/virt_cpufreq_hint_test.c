@@ -1168,60 +1168,6 @@ TEST_F(hint, is_the_same_on_a_sched_ext_thread)
 	EXPECT_NO_HINT_ON(self->tid);
 }
 
-static void store_to_first_page(void *vcpu)
-{
-	vcf_store_forever(vcpu, 0);
-}
-
-/* A VMM with four vCPUs that store all the time, until it is killed */
-static void vmm_that_stores(void)
-{
-	struct vcf_worker workers[4];
-	struct kvm_vcpu *vcpus[4];
-	struct kvm_vm *vm;
-	int i;
-
-	vm = vcf_vm_create(4, vcpus);
-	vcf_create_default(vm, 4, VCF_HINT_MINMAX);
-	for (i = 0; i < 4; i++) {
-		vcf_worker_start(&workers[i]);
-		vcf_worker_post(&workers[i], store_to_first_page, vcpus[i]);
-	}
-	pause();
-}
-
-TEST(killed_vmm_leaves_nothing_behind_and_others_alone)
-{
-	unsigned int seed = 1;
-	struct kvm_vcpu *vcpu;
-	int round, status;
-	struct kvm_vm *vm;
-	pid_t pid;
-
-	vm = vcf_vm_create(1, &vcpu);
-	vcf_create_default(vm, 1, VCF_HINT_MINMAX);
-	vcf_set_perf(vcpu, 0, 512);
-
-	for (round = 0; round < 12; round++) {
-		pid = fork();
-		if (!pid) {
-			vmm_that_stores();
-			_exit(0);
-		}
-		/* Sometimes it is not complete yet. */
-		usleep(rand_r(&seed) % 300000);
-		kill(pid, SIGKILL);
-		ASSERT_EQ(pid, waitpid(pid, &status, 0));
-		EXPECT_TRUE(WIFSIGNALED(status));
-		EXPECT_EQ(SIGKILL, WTERMSIG(status));
-
-		EXPECT_HINT(vcf_gettid(), VCF_HINT_MINMAX, 512);
-		vcf_enter(vcpu);
-		EXPECT_HINT(vcf_gettid(), VCF_HINT_MINMAX, 512);
-	}
-	kvm_vm_free(vm);
-}
-
 int main(int argc, char *argv[])
 {
 	if (argc == 2 && !strcmp(argv[1], EXPECT_NO_HINT))

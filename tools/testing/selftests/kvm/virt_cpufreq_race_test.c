@@ -201,10 +201,10 @@ static void race_own_clamps(void)
 
 static void race_switch(void)
 {
-	if (access(FUZZ_MODULE_PARAM, W_OK))
+	if (access(VCF_MODULE_PARAM, W_OK))
 		return;
 	say("switch");
-	vcf_write_file(FUZZ_MODULE_PARAM, fuzz_rnd(4) ? "Y" : "N");
+	vcf_write_file(VCF_MODULE_PARAM, fuzz_rnd(4) ? "Y" : "N");
 }
 
 static void race_ioeventfd(void)
@@ -339,8 +339,8 @@ FIXTURE_SETUP(race)
 
 FIXTURE_TEARDOWN_PARENT(race)
 {
-	if (!access(FUZZ_MODULE_PARAM, W_OK))
-		vcf_write_file(FUZZ_MODULE_PARAM, "Y");
+	if (!access(VCF_MODULE_PARAM, W_OK))
+		vcf_write_file(VCF_MODULE_PARAM, "Y");
 }
 
 TEST_F_TIMEOUT(race, leaves_nothing, 7200)

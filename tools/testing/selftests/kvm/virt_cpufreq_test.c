@@ -30,8 +30,6 @@ static_assert(offsetof(struct kvm_create_virt_cpufreq, notify_fd) == 24);
 static_assert(sizeof(struct kvm_virt_cpufreq_regs) == 16);
 static_assert(offsetof(struct kvm_virt_cpufreq_regs, perftbl_sel) == 8);
 
-#define MODULE_PARAM "/sys/module/kvm/parameters/virt_cpufreq"
-
 static int lowest_free_fd(void)
 {
 	int fd = dup(0);
@@ -174,21 +172,21 @@ FIXTURE_SETUP(module_param)
 {
 	self->vm = vcf_vm_create(2, self->vcpus);
 	vcf_args_init(&self->args, 1, KVM_VIRT_CPUFREQ_HINT_MIN);
-	if (access(MODULE_PARAM, W_OK))
-		SKIP(return, "cannot write %s", MODULE_PARAM);
+	if (access(VCF_MODULE_PARAM, W_OK))
+		SKIP(return, "cannot write %s", VCF_MODULE_PARAM);
 }
 
 FIXTURE_TEARDOWN_PARENT(module_param)
 {
-	if (!access(MODULE_PARAM, W_OK))
-		vcf_write_file(MODULE_PARAM, "Y");
+	if (!access(VCF_MODULE_PARAM, W_OK))
+		vcf_write_file(VCF_MODULE_PARAM, "Y");
 }
 
 TEST_F(module_param, off_refuses_new_devices_and_advertises_nothing)
 {
 	struct vcf_args *args = &self->args;
 
-	vcf_write_file(MODULE_PARAM, "N");
+	vcf_write_file(VCF_MODULE_PARAM, "N");
 	EXPECT_EQ(0, vm_check_cap(self->vm, KVM_CAP_VIRT_CPUFREQ));
 	EXPECT_EQ(-EOPNOTSUPP, __vcf_create(self->vm, args));
 	args->create.flags = 0;
@@ -204,7 +202,7 @@ TEST_F(module_param, off_leaves_an_existing_device_alone)
 {
 	int fd = vcf_create(self->vm, &self->args);
 
-	vcf_write_file(MODULE_PARAM, "N");
+	vcf_write_file(VCF_MODULE_PARAM, "N");
 	EXPECT_TRUE(device_works(self->vcpus[0], 0));
 	EXPECT_EQ(1000, vcf_uclamp(vcf_gettid()).eff_min);
 	close(fd);
@@ -213,8 +211,8 @@ TEST_F(module_param, off_leaves_an_existing_device_alone)
 
 TEST_F(module_param, on_again_lets_devices_be_made_again)
 {
-	vcf_write_file(MODULE_PARAM, "0");
-	vcf_write_file(MODULE_PARAM, "1");
+	vcf_write_file(VCF_MODULE_PARAM, "0");
+	vcf_write_file(VCF_MODULE_PARAM, "1");
 	EXPECT_EQ(VCF_ALL_FLAGS, vm_check_cap(self->vm, KVM_CAP_VIRT_CPUFREQ));
 	EXPECT_LE(0, __vcf_create(self->vm, &self->args));
 }

@@ -34,6 +34,9 @@
 
 #define VCF_CPUFREQ	"/sys/devices/system/cpu/cpufreq/"
 
+/* The administrator's switch */
+#define VCF_MODULE_PARAM	"/sys/module/kvm/parameters/virt_cpufreq"
+
 #define VCF_HINT_MINMAX	(KVM_VIRT_CPUFREQ_HINT_MIN | KVM_VIRT_CPUFREQ_HINT_MAX)
 #define VCF_ALL_FLAGS	(VCF_HINT_MINMAX | KVM_VIRT_CPUFREQ_NOTIFY)
 
@@ -144,6 +147,8 @@ void vcf_worker_set_perf(struct vcf_worker *worker, struct kvm_vcpu *vcpu,
 void vcf_worker_enter(struct vcf_worker *worker, struct kvm_vcpu *vcpu);
 void vcf_worker_spin(struct vcf_worker *worker, struct kvm_vcpu *vcpu);
 void vcf_worker_stop_spin(struct vcf_worker *worker, struct kvm_vcpu *vcpu);
+/* The same, but storing to the first page all the time */
+void vcf_worker_store_forever(struct vcf_worker *worker, struct kvm_vcpu *vcpu);
 /* Like vcf_worker_spin(), with a function that lasts */
 void vcf_worker_begin(struct vcf_worker *worker, struct kvm_vcpu *vcpu,
 		      vcf_guest_fn fn, void *arg);
@@ -175,6 +180,7 @@ struct vcf_uclamp {
 
 pid_t vcf_gettid(void);
 struct vcf_uclamp vcf_uclamp(pid_t tid);
+bool __vcf_uclamp(pid_t tid, struct vcf_uclamp *uclamp);	/* false: no such thread */
 int vcf_set_uclamp(pid_t tid, int min, int max);	/* -1: back to the default */
 
 /* The file's content without the newline at its end; false if there is none */

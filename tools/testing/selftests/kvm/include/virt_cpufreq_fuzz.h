@@ -17,8 +17,6 @@
 #define FUZZ_EVENTFDS	3
 #define FUZZ_WINDOW	16	/* register pages that the guest can reach */
 
-#define FUZZ_MODULE_PARAM	"/sys/module/kvm/parameters/virt_cpufreq"
-
 /* What all operations are about */
 extern struct fuzz {
 	u32 seed;

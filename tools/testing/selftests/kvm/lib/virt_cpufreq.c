@@ -542,6 +542,18 @@ void vcf_worker_spin(struct vcf_worker *worker, struct kvm_vcpu *vcpu)
 	vcf_wait_until_in_guest(vcpu);
 }
 
+static void worker_store_forever(void *vcpu)
+{
+	vcf_store_forever(vcpu, 0);
+}
+
+void vcf_worker_store_forever(struct vcf_worker *worker, struct kvm_vcpu *vcpu)
+{
+	vcpu_cmd(vcpu)->running = 0;
+	vcf_worker_post(worker, worker_store_forever, vcpu);
+	vcf_wait_until_in_guest(vcpu);
+}
+
 void vcf_worker_stop_spin(struct vcf_worker *worker, struct kvm_vcpu *vcpu)
 {
 	vcf_stop(vcpu);
@@ -653,19 +665,28 @@ static u32 sched_value(const char *text, const char *name)
 	return val;
 }
 
-struct vcf_uclamp vcf_uclamp(pid_t tid)
+bool __vcf_uclamp(pid_t tid, struct vcf_uclamp *uclamp)
 {
 	char path[64], text[16384];
 
 	snprintf(path, sizeof(path), "/proc/%d/sched", tid);
-	TEST_ASSERT(vcf_read_file(path, text, sizeof(text)), "No %s", path);
+	/* Empty if the thread exits meanwhile */
+	if (!vcf_read_file(path, text, sizeof(text)) || !text[0])
+		return false;
 
-	return (struct vcf_uclamp) {
-		.min = sched_value(text, "\nuclamp.min"),
-		.max = sched_value(text, "\nuclamp.max"),
-		.eff_min = sched_value(text, "\neffective uclamp.min"),
-		.eff_max = sched_value(text, "\neffective uclamp.max"),
-	};
+	uclamp->min = sched_value(text, "\nuclamp.min");
+	uclamp->max = sched_value(text, "\nuclamp.max");
+	uclamp->eff_min = sched_value(text, "\neffective uclamp.min");
+	uclamp->eff_max = sched_value(text, "\neffective uclamp.max");
+	return true;
+}
+
+struct vcf_uclamp vcf_uclamp(pid_t tid)
+{
+	struct vcf_uclamp uclamp;
+
+	TEST_ASSERT(__vcf_uclamp(tid, &uclamp), "No thread %d", tid);
+	return uclamp;
 }
 
 int vcf_set_uclamp(pid_t tid, int min, int max)

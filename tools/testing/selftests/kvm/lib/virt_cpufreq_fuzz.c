@@ -439,8 +439,8 @@ void fuzz_end_episode(void)
 {
 	u32 i;
 
-	if (!access(FUZZ_MODULE_PARAM, W_OK))
-		vcf_write_file(FUZZ_MODULE_PARAM, "Y");
+	if (!access(VCF_MODULE_PARAM, W_OK))
+		vcf_write_file(VCF_MODULE_PARAM, "Y");
 	fuzz_check_signals();
 	TEST_ASSERT(VCF_WAIT_FOR(vcf_nr_areas() <= nr_areas), "%d areas, %d before",
 		    vcf_nr_areas(), nr_areas);
