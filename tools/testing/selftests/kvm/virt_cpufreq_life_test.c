@@ -4,7 +4,8 @@
  *
  * They come and go, are killed, moved, frozen and suspended; CPUs go away under them. After
  * each test the host is as it was before: memory, descriptors, VMs, the clamps of all
- * threads, and the room on the VM's bus.
+ * threads, and the room on the VM's bus. On a slow kernel VCF_LIFE_PERCENT (100) makes it
+ * shorter.
  */
 #include <ctype.h>
 #include <dirent.h>
@@ -24,15 +25,15 @@
 
 #include <cgroup_util.h>
 
-#define NR_CYCLES	10000
-#define NR_KILLS	1000
-#define NR_THREADS	1000
+#define NR_CYCLES	percent_of(10000)
+#define NR_KILLS	percent_of(1000)
+#define NR_THREADS	percent_of(1000)
 #define NR_EXECS	50
 #define NR_MOVES	100
 #define NR_FREEZES	20
 #define NR_PLUGS	4
 #define NR_SUSPENDS	3
-#define NR_SWITCHES	2000
+#define NR_SWITCHES	percent_of(2000)
 #define NR_MAKERS	8
 #define NR_VCPUS	4
 
@@ -45,6 +46,13 @@
 
 /* Argument of this program when a VMM has executed it */
 #define EXPECT_NOTHING	"--expect-nothing"
+
+static u32 percent_of(u32 nr)
+{
+	const char *percent = getenv("VCF_LIFE_PERCENT");
+
+	return percent ? nr * atoi(percent) / 100 : nr;
+}
 
 /* What there is on the host; memory in KiB */
 struct host {
