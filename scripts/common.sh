@@ -236,7 +236,9 @@ test_boot()	# LOG WHERE OPTION...
 {
 	local log=$1 where=$2 start=$SECONDS rc=0
 	shift 2
-	[ ${#boots[@]} -lt "$JOBS" ] || first_result
+	while [ "$(jobs -rp | wc -l)" -ge "$JOBS" ]; do wait -n || :; done
+	while [ ${#boots[@]} -gt 0 ] && ! kill -0 "${boots[0]%%$'\t'*}" 2>/dev/null; do first_result; done
+	rm -f "$log.ran"
 	{
 		"$TOP/scripts/boot" -l "$log" "$@" >/dev/null || rc=$?
 		echo "$rc $((SECONDS - start))" >"$log.ran"
@@ -249,7 +251,7 @@ first_result()
 	local pid log where rc seconds
 	IFS=$'\t' read -r pid log where <<<"${boots[0]}"
 	boots=("${boots[@]:1}")
-	wait "$pid"
+	wait "$pid" || :
 	read -r rc seconds <"$log.ran"
 	rm "$log.ran"
 	count "$log" "$rc" "$where"
