@@ -76,7 +76,7 @@ FIXTURE(life) {
 	struct host before;
 };
 
-static long meminfo(const char *name)
+static long kib_of(const char *name)
 {
 	char text[4096], *line;
 
@@ -187,11 +187,11 @@ static void look_at(struct host *host)
 	host->nr_vms = count_entries(DEBUGFS_KVM);
 	host->nr_hinted = nr_hinted();
 	kept = kib_of_vmap_areas();
-	host->unreclaimable = meminfo("\nSUnreclaim:") - kept;
-	host->vmalloc = meminfo("\nVmallocUsed:");
-	host->stacks = meminfo("\nKernelStack:");
+	host->unreclaimable = kib_of("\nSUnreclaim:") - kept;
+	host->vmalloc = kib_of("\nVmallocUsed:");
+	host->stacks = kib_of("\nKernelStack:");
 	kept += free_pages_of_cpus() * getpagesize() / 1024;
-	host->used = -meminfo("\nMemFree:") - kept;
+	host->used = -kib_of("\nMemFree:") - kept;
 }
 
 /*
@@ -241,7 +241,14 @@ do {									\
 	EXPECT_EQ(eff_min_, __have.eff_min);				\
 	EXPECT_EQ(eff_max_, __have.eff_max);				\
 } while (0)
-#define EXPECT_HINT(tid, util)	EXPECT_CLAMPS(tid, util, util)
+
+#define EXPECT_HINT(tid, util)						\
+do {									\
+	u32 __util = (util);						\
+									\
+	EXPECT_CLAMPS(tid, __util, __util);				\
+} while (0)
+
 #define EXPECT_NO_HINT(tid)	EXPECT_CLAMPS(tid, 0, 1024)
 
 static bool is_hinted(pid_t tid, u32 util)
@@ -737,7 +744,7 @@ TEST_F_TIMEOUT(life, in_changing_cgroups_is_within_their_limits, 600)
 	EXPECT_NO_HINT(self->workers[0].tid);
 }
 
-static void freeze(const char *cgroup, bool frozen)
+static void set_frozen(const char *cgroup, bool frozen)
 {
 	const char *event = frozen ? "frozen 1" : "frozen 0";
 
@@ -755,7 +762,7 @@ static void expect_request_after_thaw(struct __test_metadata *_metadata,
 
 	vcf_set_perf(self->vcpus[1], 1, before);
 	EXPECT_TRUE(VCF_WAIT_FOR(is_hinted(tid, before)));
-	freeze(self->limited, true);
+	set_frozen(self->limited, true);
 	if (i % 5 == 4) {
 		close(*fd);
 		EXPECT_NO_HINT(tid);
@@ -770,7 +777,7 @@ static void expect_request_after_thaw(struct __test_metadata *_metadata,
 		EXPECT_NO_HINT(tid);
 	else
 		EXPECT_HINT(tid, before);
-	freeze(self->limited, false);
+	set_frozen(self->limited, false);
 	EXPECT_TRUE(VCF_WAIT_FOR(is_hinted(tid, pending)));
 }
 
@@ -787,11 +794,11 @@ static void freeze_and_kill(struct __test_metadata *_metadata, const char *cgrou
 		_exit(1);
 	}
 	ASSERT_TRUE(VCF_WAIT_FOR(READ_ONCE(*vmm_step) == IS_SERVING));
-	freeze(cgroup, true);
+	set_frozen(cgroup, true);
 	kill(pid, SIGKILL);
 	ASSERT_EQ(pid, waitpid(pid, &status, 0));
 	EXPECT_EQ(SIGKILL, WTERMSIG(status));
-	freeze(cgroup, false);
+	set_frozen(cgroup, false);
 }
 
 TEST_F_TIMEOUT(life, in_a_frozen_cgroup_goes_on_after_it, 600)
