@@ -432,6 +432,8 @@ static void make_use_and_close(void *arg)
 		TEST_ASSERT(maker->may_be_refused && fd == -EOPNOTSUPP,
 			    "Cycle %u: %s", n, strerror(-fd));
 		maker->nr_refused++;
+		/* It may be on again soon. */
+		usleep(500);
 	}
 }
 
@@ -955,7 +957,8 @@ static void switch_on_and_off(struct __test_metadata *_metadata, struct _test_da
 		vcf_write_file(VCF_MODULE_PARAM, i % 2 ? "Y" : "N");
 		if (i % 50)
 			continue;
-		/* A device that is there does not care. */
+		/* It is off now: have somebody be refused. A device that is there does not care. */
+		usleep(2000);
 		vcf_set_perf(self->vcpus[0], 0, 100 + i % 900);
 		EXPECT_HINT(vcf_gettid(), 100 + i % 900);
 	}
