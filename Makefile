@@ -14,7 +14,7 @@ demo: ## build all, show how a Linux guest drives the host's frequency, and what
 	@$(steps) $(host) $(guest) demo
 
 check: ## every test: static checks, selftests on each kind of host, limits
-	@$(steps) $(host) $(guest) 'kernel pristine' 'kernel debug' static qtest tests guest-check debug-check bench storm cost
+	@$(steps) $(host) $(guest) 'kernel pristine' 'kernel debug' static qtest tests 'upstream check' guest-check debug-check bench storm cost
 
 bench: ## what each access costs, against its limits and the pristine kernel
 	@$(steps) $(host) 'kernel pristine' bench
@@ -83,6 +83,9 @@ check-long-pages-16k: ## the selftests on a kernel with pages of 16K
 check-long-pages-64k: ## the selftests on a kernel with pages of 64K
 	@scripts/check-long pages-64k
 
+check-long-upstream: ## all of upstream's KVM selftests, and the list of those that pass without the series
+	@scripts/check-long upstream
+
 check-long-cpu-max: ## the selftests on the newest CPU that QEMU has
 	@scripts/check-long cpu-max
 
@@ -93,7 +96,7 @@ check-long-debian-13: ## make check in a fresh Debian 13 (debootstrap, root)
 	@scripts/check-long debian-13
 
 clean: ## remove what was built, keep what was fetched and unpacked
-	rm -rf $(addprefix $(or $(BUILD),build)/,kernel qemu/build-* qemu-arm64 selftests* headers rootfs* initramfs* guest.* workloads series* static logs results bench)
+	rm -rf $(addprefix $(or $(BUILD),build)/,kernel qemu/build-* qemu-arm64 selftests* headers* rootfs* initramfs* guest.* upstream.* workloads series* static logs results bench)
 
 distclean: ## remove everything made
 	rm -rf $(or $(BUILD),build)
