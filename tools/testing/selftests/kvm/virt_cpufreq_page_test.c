@@ -352,6 +352,31 @@ TEST_F(map, does_not_keep_the_device_but_its_pages_as_they_were)
 	self->vm = vcf_vm_create(NR_PAGES, self->vcpus);
 }
 
+/* As do buffers of io_uring and direct I/O. */
+TEST_F(map, outlives_everything_while_a_pipe_has_its_pages)
+{
+	struct iovec regs = { .iov_base = (void *)self->map, .iov_len = self->size };
+	static u8 piped[NR_PAGES * VCF_PAGE_SIZE];
+	int fds[2], nr_areas = vcf_nr_areas();
+	u32 i;
+
+	vcf_set_perf(self->vcpus[0], 0, PERF(2));
+	ASSERT_EQ(0, pipe(fds));
+	ASSERT_EQ(sizeof(piped), vmsplice(fds[1], &regs, 1, 0));
+	vcf_unmap(self->map, NR_PAGES);
+	close(self->fd);
+	/* The memory is there, though it is no longer the device's. */
+	EXPECT_TRUE(nr_areas < 0 || VCF_WAIT_FOR(vcf_nr_areas() < nr_areas));
+
+	ASSERT_EQ(sizeof(piped), read(fds[0], piped, sizeof(piped)));
+	for (i = 0; i < NR_PAGES; i++) {
+		EXPECT_EQ(NR_PERF, vcf_map_reg(piped, i, REG_PERFTBL_LEN));
+		EXPECT_EQ(i < 2 ? PERF(2) : 0, vcf_map_reg(piped, i, REG_SET_PERF));
+	}
+	close(fds[0]);
+	close(fds[1]);
+}
+
 TEST_F(map, need_not_be_touched_before_the_device_ends)
 {
 	const void *map = vcf_map(self->fd, NR_PAGES);

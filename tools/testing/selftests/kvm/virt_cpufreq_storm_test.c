@@ -28,11 +28,18 @@ static const u32 domains[][NR] = {
 
 /* In the guest */
 static struct vcf_storm storms[NR];
+static u32 calm, is_calm[NR];
 
-static void guest_storm(void *storm, const u32 *stop)
+static void guest_storm(void *arg, const u32 *stop)
 {
-	while (!READ_ONCE(*stop))
-		vcf_guest_storm(storm);
+	struct vcf_storm *storm = arg;
+
+	while (!READ_ONCE(*stop)) {
+		if (READ_ONCE(calm))
+			WRITE_ONCE(is_calm[storm - storms], 1);
+		else
+			vcf_guest_storm(storm);
+	}
 }
 
 FIXTURE(storm) {
@@ -197,11 +204,54 @@ static void create_device(struct _test_data_storm *self)
 	self->map = vcf_map(self->fd, NR);
 }
 
+static void set_calm(struct _test_data_storm *self, u32 val)
+{
+	u32 *calms = addr_gva2hva(self->vm, (gva_t)is_calm);
+	u32 i;
+
+	WRITE_ONCE(*(u32 *)addr_gva2hva(self->vm, (gva_t)&calm), val);
+	for (i = 0; i < NR; i++) {
+		if (!val)
+			WRITE_ONCE(calms[i], 0);
+		TEST_ASSERT(VCF_WAIT_FOR(READ_ONCE(calms[i]) == val), "vCPU %u storms on", i);
+	}
+}
+
+static bool has_hint(struct _test_data_storm *self, u32 vcpu)
+{
+	u32 request = reg_of(self, vcpu, REG_SET_PERF);
+	u32 util = vcf_util(&self->args.page[vcpu], request);
+	struct vcf_uclamp uclamp = vcf_uclamp(thread_of(self, vcpu)->tid);
+
+	return uclamp.eff_min == util && uclamp.eff_max == (request ? util : 1024);
+}
+
+/*
+ * Now that no vCPU leaves the guest for a store, a last request for each page. It reaches the
+ * threads that have been bound to the vCPUs all the time.
+ */
+static void calm_down(struct _test_data_storm *self)
+{
+	u32 i;
+
+	set_calm(self, 1);
+	for (i = 0; i < NR; i++) {
+		const struct kvm_virt_cpufreq_vcpu *page = &self->args.page[i];
+
+		vcf_set_regs(self->fd, i, fuzz_rnd(page->perf[page->nr_perf - 1] + 1),
+			     reg_of(self, i, REG_PERFTBL_SEL));
+	}
+	for (i = 0; i < NR; i++)
+		TEST_ASSERT(VCF_WAIT_FOR(has_hint(self, i)), "vCPU %u: no hint for %u", i,
+			    reg_of(self, i, REG_SET_PERF));
+}
+
 static void run_round(struct _test_data_storm *self)
 {
 	u32 i;
 
 	self->nr_moves = 0;
+	set_calm(self, 0);
 	create_device(self);
 	for (i = 0; i < NR; i++) {
 		*storm_of(self, i) = (struct vcf_storm) {
@@ -212,6 +262,7 @@ static void run_round(struct _test_data_storm *self)
 		begin(self, i);
 	}
 	disturb(self);
+	calm_down(self);
 	for (i = 0; i < NR; i++)
 		vcf_stop(self->vcpus[i]);
 	for (i = 0; i < NR; i++)
@@ -224,9 +275,8 @@ static void check_page(struct _test_data_storm *self, u32 i)
 	const struct kvm_virt_cpufreq_vcpu *page = &self->args.page[i];
 	u32 sel = reg_of(self, i, REG_PERFTBL_SEL), j;
 	u32 request = reg_of(self, i, REG_SET_PERF);
-	u32 util = vcf_util(page, request);
-	struct vcf_uclamp uclamp;
 
+	TEST_ASSERT(has_hint(self, i), "vCPU %u has lost its hint for %u", i, request);
 	TEST_ASSERT_EQ(reg_of(self, i, REG_PERFTBL_RD), sel < page->nr_perf ? page->perf[sel] : 0);
 	for (j = 0; j < NR; j++) {
 		if (self->args.page[j].domain == page->domain)
@@ -234,11 +284,10 @@ static void check_page(struct _test_data_storm *self, u32 i)
 	}
 	TEST_ASSERT_EQ(vcf_load(self->vcpus[i], VCF_REG(i, REG_SET_PERF)), request);
 
+	/* The load was made by another thread, which has the hint now. */
+	check_own_clamps(self, self->thread_of[i]);
 	vcf_worker_enter(thread_of(self, i), self->vcpus[i]);
-	uclamp = vcf_uclamp(thread_of(self, i)->tid);
-	TEST_ASSERT(uclamp.eff_min == util && uclamp.eff_max == (request ? util : 1024),
-		    "vCPU %u: clamps %u %u, request %u", i, uclamp.eff_min, uclamp.eff_max,
-		    request);
+	TEST_ASSERT(has_hint(self, i), "vCPU %u: no hint for %u", i, request);
 }
 
 static void check_statistics(struct _test_data_storm *self)
@@ -255,11 +304,15 @@ static void check_statistics(struct _test_data_storm *self)
 		nr_hints += vcpu_get_stat(self->vcpus[i], virt_cpufreq_hints) -
 			    self->hints_before[i];
 	}
-	/* A hint for each request and vCPU at most, and one where it has another thread. */
-	TEST_ASSERT(nr_requests && nr_hints && nr_hints <= NR * (nr_requests + self->nr_moves + 1),
+	/*
+	 * A hint for each request and vCPU at most, and one where it has another thread; the last
+	 * requests came from the VMM.
+	 */
+	TEST_ASSERT(nr_requests && nr_hints &&
+		    nr_hints <= NR * (nr_requests + NR + self->nr_moves + 1),
 		    "%lu requests, %lu hints", (ulong)nr_requests, (ulong)nr_hints);
 	TEST_ASSERT(read(self->eventfd, &nr_signals, sizeof(nr_signals)) == sizeof(nr_signals) &&
-		    nr_signals <= nr_requests, "%lu requests, %lu signals", (ulong)nr_requests,
+		    nr_signals <= nr_requests + NR, "%lu requests, %lu signals", (ulong)nr_requests,
 		    (ulong)nr_signals);
 }
 

@@ -364,17 +364,18 @@ static void check_page(struct __test_metadata *_metadata, struct _test_data_stre
 	u32 util = (u64)request * 1024 / HIGHEST;
 	struct vcf_uclamp uclamp;
 
+	/* By the thread that has run it all the time: another one would begin anew. */
+	vcf_worker_enter(&self->workers[i], self->vcpus[i]);
+	uclamp = vcf_uclamp(self->workers[i].tid);
+	EXPECT_EQ(util, uclamp.eff_min);
+	EXPECT_EQ(request ? util : 1024, uclamp.eff_max);
+
 	EXPECT_EQ(request, vcf_map_reg(self->map, domain_of(i), REG_SET_PERF));
 	EXPECT_EQ(request, vcf_load(self->vcpus[i], VCF_REG(i, REG_SET_PERF)));
 	EXPECT_EQ(sel < NR_PERF ? table_entry(sel) : 0,
 		  vcf_map_reg(self->map, i, REG_PERFTBL_RD));
 	/* The observer saw the last request, for that was signalled. */
 	EXPECT_EQ(request, self->seen[i]);
-
-	vcf_worker_enter(&self->workers[i], self->vcpus[i]);
-	uclamp = vcf_uclamp(self->workers[i].tid);
-	EXPECT_EQ(util, uclamp.eff_min);
-	EXPECT_EQ(request ? util : 1024, uclamp.eff_max);
 }
 
 static void check_round(struct __test_metadata *_metadata, struct _test_data_stress *self)

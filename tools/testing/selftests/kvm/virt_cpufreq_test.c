@@ -135,6 +135,41 @@ TEST_F(vm, highest_possible_region_is_accepted)
 	close(fd);
 }
 
+/* Its vCPUs are not run, so the VMM makes the requests. */
+TEST_F(vm, device_may_have_a_page_for_each_vcpu_of_the_biggest_vm)
+{
+	u32 nr = kvm_check_cap(KVM_CAP_MAX_VCPUS), i;
+	struct kvm_virt_cpufreq_vcpu *pages = calloc(nr, sizeof(*pages));
+	struct kvm_vm *vm = vm_create_barebones();
+	const void *map;
+	int fd;
+
+	kvm_set_files_rlimit(nr);
+	self->args.create.vcpus = (uintptr_t)pages;
+	self->args.create.nr_vcpus = nr;
+	for (i = 0; i < nr; i++) {
+		__vm_vcpu_add(vm, i);
+		pages[i] = self->args.page[0];
+		pages[i].vcpu_id = nr - 1 - i;
+		pages[i].domain = i % 2;
+	}
+	fd = vcf_create(vm, &self->args);
+	map = vcf_map(fd, nr);
+
+	vcf_set_regs(fd, nr - 1, 300, 1);
+	EXPECT_EQ(-EINVAL, __vcf_set_regs(fd, nr, 300, 1));
+	for (i = 0; i < nr; i++) {
+		EXPECT_EQ(i % 2, vcf_map_reg(map, i, REG_PERF_DOMAIN));
+		EXPECT_EQ(i % 2 == (nr - 1) % 2 ? 300 : 0, vcf_map_reg(map, i, REG_SET_PERF));
+		EXPECT_EQ(i == nr - 1 ? 256 : 128, vcf_map_reg(map, i, REG_PERFTBL_RD));
+	}
+
+	vcf_unmap(map, nr);
+	close(fd);
+	free(pages);
+	kvm_vm_free(vm);
+}
+
 TEST_F(vm, two_devices_of_a_vm_are_independent)
 {
 	struct vcf_args *args = &self->args;
@@ -1015,6 +1050,49 @@ TEST_F(regs, other_widths_alignments_and_offsets_are_the_vmms)
 	EXPECT_EQ(0, LOAD(0, REG_PERFTBL_SEL));
 	EXPECT_EQ(0, LOAD(2, REG_PERFTBL_SEL));
 }
+
+#ifdef __aarch64__
+/* Instructions that the hardware does not describe to the hypervisor */
+static void access_without_syndrome(void *nth, const u32 *stop)
+{
+	u64 base = VCF_REG(0, REG_SET_PERF), val = 7;
+
+	switch ((u64)nth) {
+	case 0:
+		asm volatile("str %w1, [%0], #4" : "+r"(base) : "r"(val) : "memory");
+		break;
+	case 1:
+		asm volatile("stp %w1, %w1, [%0]" : : "r"(base), "r"(val) : "memory");
+		break;
+	case 2:
+		asm volatile("ldp %w1, wzr, [%0]" : : "r"(base), "r"(val) : "memory");
+		break;
+	case 3:
+		asm volatile("ldr %w1, [%0], #4" : "+r"(base), "=r"(val) : : "memory");
+		break;
+	}
+}
+
+/* KVM cannot tell what they are, and asks neither the bus nor anybody else. */
+TEST_F(regs, accesses_that_kvm_cannot_decode_are_not_the_devices)
+{
+	struct kvm_run *run = self->vcpu->run;
+	u64 pc = ARM64_CORE_REG(regs.pc);
+	u64 i;
+
+	vm_enable_cap(self->vm, KVM_CAP_ARM_NISV_TO_USER, 1);
+	STORE(0, REG_SET_PERF, 5);
+	for (i = 0; i < 4; i++) {
+		ASSERT_FALSE(__vcf_call(self->vcpu, access_without_syndrome, (void *)i));
+		ASSERT_EQ(KVM_EXIT_ARM_NISV, run->exit_reason);
+		EXPECT_EQ(VCF_REG(0, REG_SET_PERF), run->arm_nisv.fault_ipa);
+		/* Behind the instruction */
+		vcpu_set_reg(self->vcpu, pc, vcpu_get_reg(self->vcpu, pc) + 4);
+		ASSERT_TRUE(vcf_continue(self->vcpu, NULL));
+		EXPECT_EQ(5, LOAD(0, REG_SET_PERF));
+	}
+}
+#endif
 
 TEST_F(regs, pages_end_after_the_last_one)
 {

@@ -115,6 +115,7 @@ void vcf_call(struct kvm_vcpu *vcpu, vcf_guest_fn fn, void *arg);
  */
 bool __vcf_load(struct kvm_vcpu *vcpu, gpa_t gpa, u32 size, u64 *val);
 bool __vcf_store(struct kvm_vcpu *vcpu, gpa_t gpa, u32 size, u64 val);
+bool __vcf_call(struct kvm_vcpu *vcpu, vcf_guest_fn fn, void *arg);
 bool vcf_continue(struct kvm_vcpu *vcpu, u64 *val);
 
 /* Commands that last: run until vcf_stop(), which any thread may call */

@@ -402,6 +402,11 @@ void vcf_call(struct kvm_vcpu *vcpu, vcf_guest_fn fn, void *arg)
 	vcpu_do_in_kernel(vcpu, call_cmd(fn, arg));
 }
 
+bool __vcf_call(struct kvm_vcpu *vcpu, vcf_guest_fn fn, void *arg)
+{
+	return vcpu_do(vcpu, call_cmd(fn, arg));
+}
+
 void vcf_spin(struct kvm_vcpu *vcpu)
 {
 	struct guest_cmd cmd = { .op = GUEST_SPIN };
