@@ -198,6 +198,13 @@ verdict()	# passed|failed|skipped WHAT
 	[ "$1" != failed ] || failures=$((failures + 1))
 }
 
+# What programs wrote to the console, which the kernel may have interrupted in midst of a line
+without_kernel_messages()
+{
+	awk '{ i = match($0, /\[ *[0-9]+[.][0-9][0-9][0-9][0-9][0-9][0-9]\] /)
+	       if (i) printf "%s", substr($0, 1, i - 1); else print }' "$1"
+}
+
 # The TAP lines of one log, as results; a run that ends early or badly is a failure. The
 # caller has a variable failures, and finds the numbers in summary.
 # That modules are missing, which have been built, is no reason to skip a test; nor is there
@@ -216,7 +223,7 @@ count()	# LOG STATUS WHERE
 		*'# SKIP'*) n_skip=$((n_skip + 1)); result skipped "$3: $line" ;;
 		*) n_ok=$((n_ok + 1)); result passed "$3: $line" ;;
 		esac
-	done < <(grep -E '^(not )?ok [0-9]+' "$1")
+	done < <(without_kernel_messages "$1" | grep -E '^(not )?ok [0-9]+')
 	if [ "$seen" -lt "${planned:-0}" ]; then
 		bad=$((bad + 1))
 		result failed "$3: $seen of $planned tests came to their end"
