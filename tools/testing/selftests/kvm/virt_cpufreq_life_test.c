@@ -195,8 +195,9 @@ static void look_at(struct host *host)
 }
 
 /*
- * Less than what one object more for each of thousand rounds would be. A debug kernel keeps
- * what was freed, but finds by itself what was not.
+ * Caches grow by themselves: this finds what 1000 rounds leak if that is some 400 bytes or
+ * more each, on a kernel with pages of 4K. A debug kernel keeps what was freed, but finds by
+ * itself, and to the byte, what was not.
  */
 static bool is_memory_as_before(const struct host *before, const struct host *now)
 {
@@ -795,7 +796,7 @@ static void freeze_and_kill(struct __test_metadata *_metadata, const char *cgrou
 			vmm_main();
 		_exit(1);
 	}
-	ASSERT_TRUE(VCF_WAIT_FOR(READ_ONCE(*vmm_step) == IS_SERVING));
+	ASSERT_TRUE(VCF_WAIT_FOR(READ_ONCE(*vmm_step) >= IS_SERVING));
 	set_frozen(cgroup, true);
 	kill(pid, SIGKILL);
 	ASSERT_EQ(pid, waitpid(pid, &status, 0));
@@ -1039,6 +1040,7 @@ static void expect_no_more_than_own_clamps(void)
 /* The first process of the namespaces, with its status or killed while the guest runs */
 static int run_in_namespaces(bool killed)
 {
+	bool serves = true;
 	int status;
 	pid_t pid;
 
@@ -1051,15 +1053,14 @@ static int run_in_namespaces(bool killed)
 		_exit(0);
 	}
 	if (killed) {
-		if (!VCF_WAIT_FOR(READ_ONCE(*vmm_step) == IS_SERVING))
-			return 1;
+		serves = VCF_WAIT_FOR(READ_ONCE(*vmm_step) >= IS_SERVING);
 		kill(pid, SIGKILL);
 	}
-	if (waitpid(pid, &status, 0) != pid)
-		return 2;
+	if (waitpid(pid, &status, 0) != pid || !serves)
+		return 1;
 	if (killed)
 		return !WIFSIGNALED(status);
-	return WEXITSTATUS(status);
+	return !WIFEXITED(status) || WEXITSTATUS(status);
 }
 
 static void expect_namespaces_to_work(struct __test_metadata *_metadata, bool killed)

@@ -332,8 +332,9 @@ static void bench_latency(struct bench *b, const char *governor, FILE *f)
 		begin(b, &modes[i]);
 		vcf_worker_call(&b->victim, wake_up, b);
 		end(b);
-		fprintf(f, "%s,%s,%lu,%lu,%lu,%lu\n", governor, modes[i].name, (ulong)access,
+		fprintf(f, "%s,%s,%lu,%lu,%lu,%lu,%lu\n", governor, modes[i].name, (ulong)access,
 			(ulong)b->latencies[0], (ulong)b->latencies[NR_WAKES / 2],
+			(ulong)b->latencies[NR_WAKES * 99 / 100],
 			(ulong)b->latencies[NR_WAKES - 1]);
 		ksft_test_result_pass("governor %s, timer beside %s: at most %lu\n", governor,
 				      modes[i].name, (ulong)b->latencies[NR_WAKES - 1]);
@@ -434,14 +435,22 @@ int main(int argc, char **argv)
 		tables.victim = open_results("victim.csv",
 					     "governor,beside,ticks,slowdown,ratio_to_hypercall");
 		tables.latency = open_results("latency.csv",
-					      "governor,beside,access,min,median,max");
-		ksft_set_plan(4 * ARRAY_SIZE(modes));
+					      "governor,beside,access,min,median,p99,max");
+		ksft_set_plan(6 * ARRAY_SIZE(modes));
 	}
 	bench_all(&b, "none", &tables);
 	TEST_ASSERT(vcf_load_module("test_cpufreq", ""), "There is no test_cpufreq.ko");
 	vcf_set_governor(b.nr_cpus, "schedutil");
 	vcf_write_file(VCF_CPUFREQ "schedutil/rate_limit_us", "0");
 	bench_all(&b, "schedutil", &tables);
+
+	/* A driver for which a kthread switches, as often as the governor has it by default */
+	if (b.nr_cpus == 1) {
+		vcf_set_governor(b.nr_cpus, "performance");
+		TEST_ASSERT(vcf_load_module("test_cpufreq", "fast_switch=0"), "No module");
+		vcf_set_governor(b.nr_cpus, "schedutil");
+		bench_all(&b, "schedutil-slow", &tables);
+	}
 	fcloseall();
 
 	ksft_finished();

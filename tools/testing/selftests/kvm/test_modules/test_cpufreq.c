@@ -48,6 +48,10 @@ static bool shared;
 module_param(shared, bool, 0444);
 MODULE_PARM_DESC(shared, "All CPUs share one policy (default: a policy for each CPU)");
 
+static bool fast_switch = true;
+module_param(fast_switch, bool, 0444);
+MODULE_PARM_DESC(fast_switch, "The scheduler can switch frequencies itself (default: Y)");
+
 static struct cpufreq_frequency_table freq_table[MAX_FREQS + 1];
 
 /* In kHz, by the first CPU of the policy; kept while that policy is offline. */
@@ -128,7 +132,7 @@ static int test_cpufreq_init(struct cpufreq_policy *policy)
 		cpumask_copy(policy->cpus, cpu_possible_mask);
 
 	policy->freq_table = freq_table;
-	policy->fast_switch_possible = true;
+	policy->fast_switch_possible = fast_switch;
 	policy->dvfs_possible_from_any_cpu = true;
 	return 0;
 }
