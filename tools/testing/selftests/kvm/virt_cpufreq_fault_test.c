@@ -36,6 +36,7 @@ FIXTURE(fault) {
 	int kmsg;
 	u32 nr_errors;		/* failures that the operation returned */
 	int nr_areas;
+	int eventfd_id;
 	char fds[1024];
 	/* Of the operation that is to fail */
 	int fd;
@@ -105,6 +106,7 @@ FIXTURE_SETUP(fault)
 	ASSERT_EQ(0, lseek(self->kmsg, 0, SEEK_END));
 
 	new_vm(self);
+	self->eventfd_id = vcf_next_eventfd_id();
 	self->eventfd = eventfd(0, EFD_NONBLOCK);
 	vcf_args_init(&self->args, NR_PAGES, VCF_ALL_FLAGS);
 	self->args.create.notify_fd = self->eventfd;
@@ -143,7 +145,9 @@ static void check_log(struct _test_data_fault *self)
 FIXTURE_TEARDOWN(fault)
 {
 	kvm_vm_free(self->vm);
+	close(self->eventfd);
 	EXPECT_EQ(self->nr_areas, vcf_nr_areas());
+	EXPECT_EQ(self->eventfd_id, vcf_next_eventfd_id());
 	check_log(self);
 }
 

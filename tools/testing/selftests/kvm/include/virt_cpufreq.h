@@ -191,6 +191,9 @@ void vcf_write_file(const char *path, const char *fmt, ...) __printf(2, 3);
 /* Memory of register pages, as /proc/vmallocinfo has it; -1: it has not */
 int vcf_nr_areas(void);
 
+/* What a new eventfd is called in fdinfo: a higher number than before if one has leaked */
+int vcf_next_eventfd_id(void);
+
 int vcf_nr_cpus(void);
 
 /* A file of a cpufreq policy, if the CPU has one of its own */

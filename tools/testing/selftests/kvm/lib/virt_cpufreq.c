@@ -893,6 +893,20 @@ void vcf_unload_module(const char *name)
 	TEST_ASSERT(!r, "Cannot unload %s", name);
 }
 
+int vcf_next_eventfd_id(void)
+{
+	int fd = kvm_new_eventfd(), id = -1;
+	char path[64], text[1024];
+	const char *line;
+
+	snprintf(path, sizeof(path), "/proc/self/fdinfo/%d", fd);
+	TEST_ASSERT(vcf_read_file(path, text, sizeof(text)), "No %s", path);
+	line = strstr(text, "eventfd-id:");
+	TEST_ASSERT(line && sscanf(line, "eventfd-id: %d", &id) == 1, "No eventfd-id");
+	close(fd);
+	return id;
+}
+
 int vcf_nr_areas(void)
 {
 	char line[512];
