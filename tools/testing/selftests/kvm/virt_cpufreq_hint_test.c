@@ -792,7 +792,7 @@ TEST_F(threads, whose_vcpu_sleeps_are_not_woken)
 }
 
 /* All but the beginnings of this is in the tests above; here is the kick itself. */
-TEST_F(threads, inside_the_guest_are_kicked_out_when_the_request_rises)
+TEST_F_TIMEOUT(threads, inside_the_guest_are_kicked_out_when_the_request_rises, 120)
 {
 	int i, kicks;
 
