@@ -23,6 +23,7 @@
  */
 
 #include <linux/anon_inodes.h>
+#include <linux/compiler.h>
 #include <linux/eventfd.h>
 #include <linux/file.h>
 #include <linux/fs.h>
@@ -189,8 +190,9 @@ static u32 request_to_util(const struct kvm_virt_cpufreq_domain *domain, u32 req
  */
 static __always_inline u64 entry_state_now(unsigned int cpu)
 {
+	/* Another CPU may change the frequency just now; the next entry looks again. */
 	return (u64)cpu << 32 |
-	       arch_scale_cpu_capacity(cpu) * arch_scale_freq_capacity(cpu);
+	       data_race(arch_scale_cpu_capacity(cpu) * arch_scale_freq_capacity(cpu));
 }
 
 static u32 entry_state_to_perf(const struct kvm_virt_cpufreq_domain *domain,
