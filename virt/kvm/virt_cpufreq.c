@@ -190,9 +190,12 @@ static u32 request_to_util(const struct kvm_virt_cpufreq_domain *domain, u32 req
  */
 static __always_inline u64 entry_state_now(unsigned int cpu)
 {
+	u64 capacity;
+
 	/* Another CPU may change the frequency just now; the next entry looks again. */
-	return (u64)cpu << 32 |
-	       data_race(arch_scale_cpu_capacity(cpu) * arch_scale_freq_capacity(cpu));
+	capacity = data_race(arch_scale_cpu_capacity(cpu) * arch_scale_freq_capacity(cpu));
+
+	return (u64)cpu << 32 | capacity;
 }
 
 static u32 entry_state_to_perf(const struct kvm_virt_cpufreq_domain *domain,
