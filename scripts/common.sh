@@ -198,6 +198,9 @@ verdict()	# passed|failed|skipped WHAT
 	[ "$1" != failed ] || failures=$((failures + 1))
 }
 
+# The programs below a directory, by their names there
+programs_in() { (cd "$1" && find . -type f -perm -u+x -printf '%P\n' | sort); }
+
 # What programs wrote to the console, which the kernel may have interrupted in midst of a line
 without_kernel_messages()
 {
@@ -205,11 +208,12 @@ without_kernel_messages()
 	       if (i) printf "%s", substr($0, 1, i - 1); else print }' "$1"
 }
 
-# The TAP lines of one log, as results; a run that ends early or badly is a failure. The
-# caller has a variable failures, and finds the numbers in summary.
-# For what reasons a test may be skipped, and which program as a whole: a caller may be stricter.
+# For what reasons count() lets a test be skipped, and which program as a whole; a caller may be
+# stricter.
 good_reasons=. may_be_skipped=''
 
+# The TAP lines of one log, as results; a run that ends early or badly is a failure. The
+# caller has a variable failures, and finds the numbers in summary.
 count()	# LOG STATUS WHERE
 {
 	local line planned seen=0 bad=0 n_ok=0 n_skip=0
