@@ -204,17 +204,9 @@ static void create_device(struct _test_data_storm *self)
 	self->map = vcf_map(self->fd, NR);
 }
 
-static void set_calm(struct _test_data_storm *self, u32 val)
+static u32 *guests_copy(struct _test_data_storm *self, u32 *var)
 {
-	u32 *calms = addr_gva2hva(self->vm, (gva_t)is_calm);
-	u32 i;
-
-	WRITE_ONCE(*(u32 *)addr_gva2hva(self->vm, (gva_t)&calm), val);
-	for (i = 0; i < NR; i++) {
-		if (!val)
-			WRITE_ONCE(calms[i], 0);
-		TEST_ASSERT(VCF_WAIT_FOR(READ_ONCE(calms[i]) == val), "vCPU %u storms on", i);
-	}
+	return addr_gva2hva(self->vm, (gva_t)var);
 }
 
 static bool has_hint(struct _test_data_storm *self, u32 vcpu)
@@ -234,7 +226,10 @@ static void calm_down(struct _test_data_storm *self)
 {
 	u32 i;
 
-	set_calm(self, 1);
+	WRITE_ONCE(*guests_copy(self, &calm), 1);
+	for (i = 0; i < NR; i++)
+		TEST_ASSERT(VCF_WAIT_FOR(READ_ONCE(*guests_copy(self, &is_calm[i]))),
+			    "vCPU %u storms on", i);
 	for (i = 0; i < NR; i++) {
 		const struct kvm_virt_cpufreq_vcpu *page = &self->args.page[i];
 
@@ -251,7 +246,8 @@ static void run_round(struct _test_data_storm *self)
 	u32 i;
 
 	self->nr_moves = 0;
-	set_calm(self, 0);
+	*guests_copy(self, &calm) = 0;
+	memset(guests_copy(self, is_calm), 0, sizeof(is_calm));
 	create_device(self);
 	for (i = 0; i < NR; i++) {
 		*storm_of(self, i) = (struct vcf_storm) {

@@ -1065,7 +1065,7 @@ static void access_without_syndrome(void *nth, const u32 *stop)
 		asm volatile("stp %w1, %w1, [%0]" : : "r"(base), "r"(val) : "memory");
 		break;
 	case 2:
-		asm volatile("ldp %w1, wzr, [%0]" : : "r"(base), "r"(val) : "memory");
+		asm volatile("ldp %w0, wzr, [%1]" : "=r"(val) : "r"(base) : "memory");
 		break;
 	case 3:
 		asm volatile("ldr %w1, [%0], #4" : "+r"(base), "=r"(val) : : "memory");
