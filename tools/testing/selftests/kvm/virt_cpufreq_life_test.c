@@ -386,7 +386,6 @@ struct maker {
 	struct vcf_worker worker;
 	struct kvm_vm *vm;
 	struct kvm_vcpu *vcpu;
-	int eventfd;
 	u32 nr_cycles;
 	bool may_be_refused;
 	u32 nr_made;
@@ -426,11 +425,14 @@ static void make_use_and_close(void *arg)
 	int fd;
 
 	vcf_args_init(&args, 1, VCF_ALL_FLAGS);
-	args.create.notify_fd = maker->eventfd;
 	for (n = 0; n < maker->nr_cycles; n++) {
+		/* One for each, so that a reference that is kept keeps its number. */
+		args.create.notify_fd = eventfd(0, EFD_NONBLOCK);
 		fd = __vcf_create(maker->vm, &args);
-		if (fd >= 0) {
+		if (fd >= 0)
 			use_and_close(maker, fd, n);
+		close(args.create.notify_fd);
+		if (fd >= 0) {
 			maker->nr_made++;
 			continue;
 		}
@@ -449,7 +451,6 @@ static void start_makers(struct maker makers[NR_MAKERS])
 	memset(makers, 0, NR_MAKERS * sizeof(*makers));
 	for (i = 0; i < NR_MAKERS; i++) {
 		makers[i].vm = vcf_vm_create(1, &makers[i].vcpu);
-		makers[i].eventfd = eventfd(0, EFD_NONBLOCK);
 		vcf_worker_start(&makers[i].worker);
 	}
 }
@@ -478,7 +479,6 @@ static void stop_makers(struct maker makers[NR_MAKERS])
 
 	for (i = 0; i < NR_MAKERS; i++) {
 		vcf_worker_stop(&makers[i].worker);
-		close(makers[i].eventfd);
 		kvm_vm_free(makers[i].vm);
 	}
 }

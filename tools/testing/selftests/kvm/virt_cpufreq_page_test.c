@@ -355,8 +355,8 @@ TEST_F(map, does_not_keep_the_device_but_its_pages_as_they_were)
 /* As do buffers of io_uring and direct I/O. */
 TEST_F(map, outlives_everything_while_a_pipe_has_its_pages)
 {
-	struct iovec regs = { .iov_base = (void *)self->map, .iov_len = self->size };
 	static u8 piped[NR_PAGES * VCF_PAGE_SIZE];
+	struct iovec regs = { .iov_base = (void *)self->map, .iov_len = sizeof(piped) };
 	int fds[2], nr_areas = vcf_nr_areas();
 	u32 i;
 
