@@ -208,8 +208,8 @@ without_kernel_messages()
 	       if (i) printf "%s", substr($0, 1, i - 1); else print }' "$1"
 }
 
-# For what reasons count() lets a test be skipped, and which program as a whole; a caller may be
-# stricter.
+# For what reasons, as "WHERE: REASON", count() lets a test be skipped, and which program as a
+# whole; a caller may be stricter.
 good_reasons=. may_be_skipped=''
 
 # The TAP lines of one log, as results; a run that ends early or badly is a failure. The
@@ -220,7 +220,7 @@ count()	# LOG STATUS WHERE
 	planned=$(sed -n 's/^1\.\.\([0-9]*\).*/\1/p' "$1" | tail -n 1)
 	while read -r line; do
 		seen=$((seen + 1))
-		[[ $line != *'# SKIP'* || ${line#*# SKIP} =~ $good_reasons ]] || line="not $line"
+		[[ $line != *'# SKIP'* || "$3:${line#*# SKIP}" =~ $good_reasons ]] || line="not $line"
 		case $line in
 		not\ ok*) bad=$((bad + 1)); result failed "$3: $line" ;;
 		*'# SKIP'*) n_skip=$((n_skip + 1)); result skipped "$3: $line" ;;
