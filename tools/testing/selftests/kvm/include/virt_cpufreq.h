@@ -244,7 +244,7 @@ void vcf_unload_module(const char *name);
 	bool __done;							\
 									\
 	clock_gettime(CLOCK_MONOTONIC, &__begin);			\
-	while (!(__done = (cond)) && timespec_elapsed(__begin).tv_sec < 10)	\
+	while (!(__done = (cond)) && timespec_elapsed(__begin).tv_sec < 60)	\
 		usleep(500);						\
 	__done;								\
 })
