@@ -12,6 +12,7 @@
 #include "virt_cpufreq.h"
 
 #define TRANSITIONS	"/sys/kernel/debug/test_cpufreq/transitions"
+#define RT_DEFAULT	"/proc/sys/kernel/sched_util_clamp_min_rt_default"
 
 /* In kHz, and the perf values of the guest: the capacities 256, 512, 768, 1024 */
 static const u32 freqs[] = { 500000, 1000000, 1500000, 2000000 };
@@ -112,6 +113,7 @@ FIXTURE_TEARDOWN_PARENT(freq)
 {
 	vcf_trace_end();
 	set_online(self->cpus[0], true);
+	vcf_write_file(RT_DEFAULT, "1024");
 	if (access(VCF_CPUFREQ "policy0", F_OK))
 		return;
 	vcf_set_governor(self->nr_cpus, "performance");
@@ -320,6 +322,8 @@ TEST_F(freq, rises_at_once_and_falls_in_time_with_hint_min)
 	struct task task = { .vcpu = self->vcpus[0], .perf = HIGHEST };
 	struct transition t;
 
+	/* PREEMPT_RT has a real-time thread for timers, which has the frequency go up. */
+	vcf_write_file(RT_DEFAULT, "0");
 	self->args.create.flags = KVM_VIRT_CPUFREQ_HINT_MIN;
 	make_device(self, variant->slot);
 
