@@ -494,12 +494,12 @@ static struct guest_loads {
 static void guest_load_often(void *arg, const u32 *stop)
 {
 	struct guest_loads *loads = arg;
-	const u32 *reg = (void *)loads->addr;
+	const void *reg = (void *)loads->addr;
 	u32 i;
 
-	loads->val = READ_ONCE(*reg);
+	loads->val = readl_relaxed(reg);
 	for (i = 1; i < NR_LOADS; i++)
-		loads->nr_others += READ_ONCE(*reg) != loads->val;
+		loads->nr_others += readl_relaxed(reg) != loads->val;
 }
 
 /* What NR_LOADS loads of a register were, and whether they left the guest for it */
@@ -651,7 +651,7 @@ static struct guest_check {
 
 static u32 guest_reg(u32 page, u32 reg)
 {
-	return READ_ONCE(*(u32 *)VCF_REG(page, reg));
+	return readl_relaxed((void *)VCF_REG(page, reg));
 }
 
 static void guest_store_and_check(void *arg, const u32 *stop)
@@ -661,12 +661,12 @@ static void guest_store_and_check(void *arg, const u32 *stop)
 
 	for (i = 0; i < check->rounds_max && !READ_ONCE(*stop); i++) {
 		perf = perf % 1024 + 1;
-		WRITE_ONCE(*(u32 *)VCF_REG(0, REG_SET_PERF), perf);
+		writel_relaxed(perf, (void *)VCF_REG(0, REG_SET_PERF));
 		check->wrong += guest_reg(0, REG_SET_PERF) != perf;
 		check->wrong += guest_reg(1, REG_SET_PERF) != perf;
 
 		sel = i % (NR_PERF + 2);
-		WRITE_ONCE(*(u32 *)VCF_REG(1, REG_PERFTBL_SEL), sel);
+		writel_relaxed(sel, (void *)VCF_REG(1, REG_PERFTBL_SEL));
 		check->wrong += guest_reg(1, REG_PERFTBL_SEL) != sel;
 		check->wrong += guest_reg(1, REG_PERFTBL_RD) != (sel < NR_PERF ? PERF(sel) : 0);
 		check->wrong += guest_reg(0, REG_PERFTBL_SEL) != 0;

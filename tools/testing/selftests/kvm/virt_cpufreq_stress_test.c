@@ -111,7 +111,7 @@ static void guest_store(struct guest *guest, u32 page)
 
 	switch (random % 8) {
 	case 0:
-		WRITE_ONCE(*(u32 *)VCF_REG(page, REG_PERFTBL_SEL), make_sel(page, random >> 8));
+		writel_relaxed(make_sel(page, random >> 8), (void *)VCF_REG(page, REG_PERFTBL_SEL));
 		return;
 	case 1:
 		set_perf = 0;
@@ -120,13 +120,13 @@ static void guest_store(struct guest *guest, u32 page)
 		set_perf = HIGHEST + 1 + (random >> 8);
 		break;
 	}
-	WRITE_ONCE(*(u32 *)VCF_REG(page, REG_SET_PERF), set_perf);
+	writel_relaxed(set_perf, (void *)VCF_REG(page, REG_SET_PERF));
 	guest->nr_requests++;
 }
 
 static void guest_load(struct guest *guest, u32 page, u32 reg)
 {
-	u32 val = READ_ONCE(*(u32 *)VCF_REG(page, reg));
+	u32 val = readl_relaxed((void *)VCF_REG(page, reg));
 
 	guest->nr_loads++;
 	if (is_possible(page, reg, val))

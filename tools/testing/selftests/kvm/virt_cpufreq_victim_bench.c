@@ -81,7 +81,7 @@ static void guest_hypercall(struct guest *guest)
 
 static void guest_store(struct guest *guest)
 {
-	WRITE_ONCE(*(u32 *)VCF_REG(0, REG_SET_PERF), guest->request);
+	writel_relaxed(guest->request, (void *)VCF_REG(0, REG_SET_PERF));
 	guest->request ^= HIGH;
 }
 

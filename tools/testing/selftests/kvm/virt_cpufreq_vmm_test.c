@@ -227,7 +227,7 @@ static void guest_request_1_2_3(void *set_perf, const u32 *stop)
 	u32 perf;
 
 	for (perf = 1; perf <= NR_REQUESTS; perf++)
-		WRITE_ONCE(*(u32 *)set_perf, perf);
+		writel_relaxed(perf, set_perf);
 }
 
 struct requester {

@@ -64,6 +64,49 @@ static void guest_wait_for_interrupt(void)
 	asm volatile("wfi" : : : "memory");
 }
 
+/*
+ * With these instructions the CPU says what is accessed, and KVM can serve it. For C the
+ * compiler may take others, which write back the address or load two registers.
+ */
+static u64 guest_load(u64 addr, u32 size)
+{
+	u64 val;
+
+	switch (size) {
+	case 1:
+		asm volatile("ldrb %w0, [%1]" : "=r"(val) : "r"(addr) : "memory");
+		break;
+	case 2:
+		asm volatile("ldrh %w0, [%1]" : "=r"(val) : "r"(addr) : "memory");
+		break;
+	case 4:
+		asm volatile("ldr %w0, [%1]" : "=r"(val) : "r"(addr) : "memory");
+		break;
+	default:
+		asm volatile("ldr %0, [%1]" : "=r"(val) : "r"(addr) : "memory");
+		break;
+	}
+	return val;
+}
+
+static void guest_store(u64 addr, u32 size, u64 val)
+{
+	switch (size) {
+	case 1:
+		asm volatile("strb %w0, [%1]" : : "r"(val), "r"(addr) : "memory");
+		break;
+	case 2:
+		asm volatile("strh %w0, [%1]" : : "r"(val), "r"(addr) : "memory");
+		break;
+	case 4:
+		asm volatile("str %w0, [%1]" : : "r"(val), "r"(addr) : "memory");
+		break;
+	default:
+		asm volatile("str %0, [%1]" : : "r"(val), "r"(addr) : "memory");
+		break;
+	}
+}
+
 /* The guest's counter is the host's. */
 static void vcf_vm_arch_init(struct kvm_vm *vm)
 {
@@ -83,47 +126,15 @@ bool vcf_host_has_fwb(struct kvm_vcpu *vcpu)
 #error "guest_counter() and friends are missing for this architecture"
 #endif
 
-static u64 guest_load(u64 addr, u32 size)
-{
-	switch (size) {
-	case 1:
-		return READ_ONCE(*(u8 *)addr);
-	case 2:
-		return READ_ONCE(*(u16 *)addr);
-	case 4:
-		return READ_ONCE(*(u32 *)addr);
-	default:
-		return READ_ONCE(*(u64 *)addr);
-	}
-}
-
-static void guest_store(u64 addr, u32 size, u64 val)
-{
-	switch (size) {
-	case 1:
-		WRITE_ONCE(*(u8 *)addr, val);
-		break;
-	case 2:
-		WRITE_ONCE(*(u16 *)addr, val);
-		break;
-	case 4:
-		WRITE_ONCE(*(u32 *)addr, val);
-		break;
-	default:
-		WRITE_ONCE(*(u64 *)addr, val);
-		break;
-	}
-}
-
 static void guest_set_and_get_perf(struct guest_cmd *cmd)
 {
 	u64 set = cmd->addr + REG_SET_PERF, cur = cmd->addr + REG_CUR_PERF;
 	u32 perf = cmd->val;
 
 	cmd->moment.before = guest_counter();
-	WRITE_ONCE(*(u32 *)set, perf);
+	writel_relaxed(perf, (void *)set);
 	cmd->moment.after = guest_counter();
-	cmd->moment.cur_perf = READ_ONCE(*(u32 *)cur);
+	cmd->moment.cur_perf = readl_relaxed((void *)cur);
 }
 
 static void guest_call(struct guest_cmd *cmd)
@@ -147,7 +158,7 @@ static void guest_store_forever(struct guest_cmd *cmd)
 
 	WRITE_ONCE(cmd->running, 1);
 	while (!READ_ONCE(cmd->stop)) {
-		WRITE_ONCE(*(u32 *)cmd->addr, perf);
+		writel_relaxed(perf, (void *)cmd->addr);
 		perf = (perf + 384) % 1025;
 	}
 }
