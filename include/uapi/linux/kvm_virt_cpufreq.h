@@ -16,8 +16,8 @@
  *   the vCPUs of the performance domain.
  *
  * %KVM_VIRT_CPUFREQ_HINT_MAX
- *   A request becomes their maximum utilization clamp, too, which makes for a
- *   vCPU that is smaller than the CPU it runs on.
+ *   A request becomes their maximum utilization clamp, which makes for a
+ *   vCPU that is smaller than the CPU it runs on. HINT_MIN is not needed.
  *
  * %KVM_VIRT_CPUFREQ_HINT_UTIL
  *   Reserved for a floor under the threads' utilization, which excludes the
@@ -60,8 +60,8 @@
  * @domain: performance domain, any number; pages of one domain share their
  *	request and must agree on @capacity, @nr_perf and @perf
  * @capacity: host capacity, 1..1024, that the highest perf value stands for
- * @nr_perf: number of entries of @perf, 1..64; 1 means that there is no table
- *	and that any value from 1 to @perf[0] can be requested
+ * @nr_perf: number of entries of @perf, 1..64; 1 means that there is no table.
+ *	Any value from 1 to the highest can be requested, one in the table or not.
  * @perf: performance values without a unit, strictly ascending, not 0; the
  *	entries from @nr_perf on are ignored
  */
