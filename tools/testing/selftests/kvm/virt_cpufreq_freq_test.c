@@ -12,7 +12,6 @@
 #include "virt_cpufreq.h"
 
 #define TRANSITIONS	"/sys/kernel/debug/test_cpufreq/transitions"
-#define RT_DEFAULT	"/proc/sys/kernel/sched_util_clamp_min_rt_default"
 
 /* In kHz, and the perf values of the guest: the capacities 256, 512, 768, 1024 */
 static const u32 freqs[] = { 500000, 1000000, 1500000, 2000000 };
@@ -113,7 +112,7 @@ FIXTURE_TEARDOWN_PARENT(freq)
 {
 	vcf_trace_end();
 	set_online(self->cpus[0], true);
-	vcf_write_file(RT_DEFAULT, "1024");
+	vcf_write_file(VCF_UCLAMP_MIN_RT, "1024");
 	if (access(VCF_CPUFREQ "policy0", F_OK))
 		return;
 	vcf_set_governor(self->nr_cpus, "performance");
@@ -321,19 +320,25 @@ TEST_F(freq, rises_at_once_and_falls_in_time_with_hint_min)
 {
 	struct task task = { .vcpu = self->vcpus[0], .perf = HIGHEST };
 	struct transition t;
+	bool rises = false;
+	int tries;
 
 	/* PREEMPT_RT has a real-time thread for timers, which has the frequency go up. */
-	vcf_write_file(RT_DEFAULT, "0");
+	vcf_write_file(VCF_UCLAMP_MIN_RT, "0");
 	self->args.create.flags = KVM_VIRT_CPUFREQ_HINT_MIN;
 	make_device(self, variant->slot);
 
-	vcf_worker_set_perf(&self->workers[0], self->vcpus[0], 0, LOWEST);
-	ASSERT_TRUE(comes_down_to(self, variant->shared, MIDDLE));
-	forget_transitions();
-	vcf_worker_call(&self->workers[0], task_set_and_get, &task);
-	EXPECT_EQ(HIGHEST, task.moment.cur_perf);
-	/* On its way to sleep it may have come down, and up to this again before. */
-	EXPECT_TRUE(find_transition(0, task.moment.after, -1, HIGHEST, &t));
+	/* Where others are busy, it may be up again before the request. */
+	for (tries = 0; tries < 10 && !rises; tries++) {
+		vcf_worker_set_perf(&self->workers[0], self->vcpus[0], 0, LOWEST);
+		ASSERT_TRUE(comes_down_to(self, variant->shared, MIDDLE));
+		forget_transitions();
+		vcf_worker_call(&self->workers[0], task_set_and_get, &task);
+		EXPECT_EQ(HIGHEST, task.moment.cur_perf);
+		/* On its way to sleep it may have come down, and up to this again before. */
+		rises = find_transition(0, task.moment.after, -1, HIGHEST, &t);
+	}
+	EXPECT_TRUE(rises);
 
 	vcf_worker_set_perf(&self->workers[0], self->vcpus[0], 0, LOWEST);
 	EXPECT_TRUE(comes_down_to(self, variant->shared, MIDDLE));

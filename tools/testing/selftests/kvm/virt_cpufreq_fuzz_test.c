@@ -965,26 +965,6 @@ struct message {
 	u32 regs[FUZZ_PAGES][REG_END / 4];
 };
 
-/* The descriptor that has come with it, or -1; the other end is gone: -2 */
-static int receive(int socket, struct message *message)
-{
-	char control[CMSG_SPACE(sizeof(int))];
-	struct iovec iov = { message, sizeof(*message) };
-	struct msghdr msg = {
-		.msg_iov = &iov,
-		.msg_iovlen = 1,
-		.msg_control = control,
-		.msg_controllen = sizeof(control),
-	};
-	int fd = -1;
-
-	if (recvmsg(socket, &msg, MSG_CMSG_CLOEXEC) != sizeof(*message))
-		return -2;
-	if (CMSG_FIRSTHDR(&msg))
-		memcpy(&fd, CMSG_DATA(CMSG_FIRSTHDR(&msg)), sizeof(fd));
-	return fd;
-}
-
 static void peer_main(int socket)
 {
 	int fd, fds[NR_DEVS] = {};
@@ -992,7 +972,7 @@ static void peer_main(int socket)
 	const void *map;
 	u32 i;
 
-	while ((fd = receive(socket, &message)) != -2) {
+	while ((fd = fuzz_receive(socket, &message, sizeof(message))) != -2) {
 		if (message.close) {
 			close(fds[message.dev]);
 		} else {
@@ -1030,7 +1010,7 @@ static void tell_peer(struct dev *dev, struct message *message, int fd)
 		.nr = dev->create.nr_vcpus,
 	};
 	fuzz_send(peer, message, sizeof(struct message), fd);
-	TEST_ASSERT(receive(peer, message) == -1, "The peer is gone");
+	TEST_ASSERT(fuzz_receive(peer, message, sizeof(*message)) == -1, "The peer is gone");
 }
 
 static void op_hand_over(void)

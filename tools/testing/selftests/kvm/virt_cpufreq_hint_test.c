@@ -396,7 +396,7 @@ FIXTURE_TEARDOWN_PARENT(limit)
 {
 	vcf_write_file(SYSCTL "sched_util_clamp_max", "1024");
 	vcf_write_file(SYSCTL "sched_util_clamp_min", "1024");
-	vcf_write_file(SYSCTL "sched_util_clamp_min_rt_default", "1024");
+	vcf_write_file(VCF_UCLAMP_MIN_RT, "1024");
 	if (!access(SYSCTL "sched_autogroup_enabled", W_OK))
 		vcf_write_file(SYSCTL "sched_autogroup_enabled", "1");
 	if (self->cgroup[0])
@@ -423,7 +423,7 @@ TEST_F(limit, of_the_sysctls_is_kept)
 
 TEST_F(limit, of_the_realtime_default_is_a_floor)
 {
-	vcf_write_file(SYSCTL "sched_util_clamp_min_rt_default", "200");
+	vcf_write_file(VCF_UCLAMP_MIN_RT, "200");
 	ASSERT_EQ(0, set_policy(SCHED_FIFO, 1));
 
 	vcf_set_perf(self->vcpu, 0, 100);

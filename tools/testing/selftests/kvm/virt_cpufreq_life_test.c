@@ -7,7 +7,6 @@
  * threads, and the room on the VM's bus. On a slow kernel VCF_LIFE_PERCENT (100) makes it
  * shorter.
  */
-#include <ctype.h>
 #include <dirent.h>
 #include <fcntl.h>
 #include <sched.h>
@@ -38,7 +37,6 @@
 #define NR_VCPUS	4
 
 #define CGROUP_NAME	"virt_cpufreq_life"
-#define DEBUGFS_KVM	"/sys/kernel/debug/kvm"
 #define KMEMLEAK	"/sys/kernel/debug/kmemleak"
 #define DROP_CACHES	"/proc/sys/vm/drop_caches"
 #define POWER_STATE	"/sys/power/state"
@@ -85,21 +83,6 @@ static long kib_of(const char *name)
 	line = strstr(text, name);
 	TEST_ASSERT(line, "No %s in /proc/meminfo", name);
 	return atol(line + strlen(name));
-}
-
-/* Those with numbers for names, as descriptors, tasks and VMs have them */
-static int count_entries(const char *path)
-{
-	DIR *dir = opendir(path);
-	struct dirent *entry;
-	int n = 0;
-
-	if (!dir)
-		return 0;
-	while ((entry = readdir(dir)))
-		n += !!isdigit(entry->d_name[0]);
-	closedir(dir);
-	return n;
 }
 
 /* Threads of the whole host whose clamps in effect are not their own */
@@ -184,8 +167,8 @@ static void look_at(struct host *host)
 
 	vcf_write_file(DROP_CACHES, "3");
 	host->nr_areas = vcf_nr_areas();
-	host->nr_fds = count_entries("/proc/self/fd");
-	host->nr_vms = count_entries(DEBUGFS_KVM);
+	host->nr_fds = vcf_count_entries("/proc/self/fd");
+	host->nr_vms = vcf_nr_vms();
 	host->nr_hinted = nr_hinted();
 	host->eventfd_id = vcf_next_eventfd_id();
 	kept = kib_of_vmap_areas();
@@ -429,18 +412,17 @@ static void make_use_and_close(void *arg)
 		/* One for each, so that a reference that is kept keeps its number. */
 		args.create.notify_fd = eventfd(0, EFD_NONBLOCK);
 		fd = __vcf_create(maker->vm, &args);
-		if (fd >= 0)
-			use_and_close(maker, fd, n);
-		close(args.create.notify_fd);
 		if (fd >= 0) {
+			use_and_close(maker, fd, n);
 			maker->nr_made++;
-			continue;
+		} else {
+			TEST_ASSERT(maker->may_be_refused && fd == -EOPNOTSUPP,
+				    "Cycle %u: %s", n, strerror(-fd));
+			maker->nr_refused++;
+			/* It may be on again soon. */
+			usleep(500);
 		}
-		TEST_ASSERT(maker->may_be_refused && fd == -EOPNOTSUPP,
-			    "Cycle %u: %s", n, strerror(-fd));
-		maker->nr_refused++;
-		/* It may be on again soon. */
-		usleep(500);
+		close(args.create.notify_fd);
 	}
 }
 
@@ -648,7 +630,7 @@ static int expect_nothing(void)
 	}
 	if (uclamp.eff_min != uclamp.min || uclamp.eff_max != uclamp.max)
 		return 2;
-	return count_entries("/proc/self/task") == 1 ? 0 : 3;
+	return vcf_count_entries("/proc/self/task") == 1 ? 0 : 3;
 }
 
 TEST_F_TIMEOUT(life, of_a_vmm_that_executes_another_program_ends, 600)

@@ -34,8 +34,17 @@ static int race_fds[NR_RACE_FDS];
 static pthread_mutex_t vcpu_locks[FUZZ_VCPUS];
 static pthread_mutex_t slot_lock = PTHREAD_MUTEX_INITIALIZER;
 static void *race_slot_map;
+/* What has been done, and what has succeeded; a child's parent sees it, too. */
+static struct {
+	u32 ops, created, mapped, received;
+} *nr;
 
 #define say(fmt, ...)	fuzz_note("racer %ld: " fmt, racer - racers, ##__VA_ARGS__)
+
+static void count(u32 *n)
+{
+	__atomic_add_fetch(n, 1, __ATOMIC_RELAXED);
+}
 
 static int race_fd(void)
 {
@@ -77,10 +86,12 @@ static void race_create(void)
 		errors |= fuzz_error(EOPNOTSUPP);
 	if (create->flags & KVM_VIRT_CPUFREQ_NOTIFY)
 		possible |= fuzz_error(EBADF) | fuzz_error(EINVAL);
-	if (fd < 0 || errors)
+	if (fd < 0 || errors) {
 		fuzz_expect(fd, errors | possible);
-	else
+	} else {
+		count(&nr->created);
 		publish(fd);
+	}
 }
 
 static void race_close(void)
@@ -120,6 +131,7 @@ static void race_mmap(void)
 				    fuzz_error(EACCES));
 		return;
 	}
+	count(&nr->mapped);
 	if (fuzz_rnd(2))
 		publish(-1);
 	TEST_ASSERT(vcf_map_reg(map, 0, REG_CUR_PERF) && !vcf_map_reg(map, 0, REG_END) &&
@@ -249,7 +261,7 @@ static void race_fork(void)
 	TEST_ASSERT(waitpid(pid, &status, 0) == pid && !status, "The child may use the device");
 }
 
-/* A descriptor that nobody ever receives */
+/* Half of the descriptors are received by nobody. */
 static void race_hand_over(void)
 {
 	char message[1] = "";
@@ -263,6 +275,12 @@ static void race_hand_over(void)
 	fuzz_send(sockets[0], message, sizeof(message), fd);
 	close(fd);
 	publish(-1);
+	if (fuzz_rnd(2)) {
+		fd = fuzz_receive(sockets[1], message, sizeof(message));
+		TEST_ASSERT(fd >= 0, "Nothing is received");
+		count(&nr->received);
+		publish(fd);
+	}
 	close(sockets[0]);
 	close(sockets[1]);
 }
@@ -289,8 +307,10 @@ static void race(void *arg)
 
 	racer = arg;
 	fuzz_start_random(racer->seed);
-	for (i = 0; i < NR_RACE_OPS; i++)
+	for (i = 0; i < NR_RACE_OPS; i++) {
 		fuzz_do_random_op(race_ops, ARRAY_SIZE(race_ops));
+		count(&nr->ops);
+	}
 	if (racer->ioeventfd.fd)
 		race_ioeventfd();
 }
@@ -330,6 +350,7 @@ FIXTURE_SETUP(race)
 	u32 i;
 
 	fuzz_begin();
+	nr = kvm_mmap(sizeof(*nr), PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1);
 	memset(race_fds, -1, sizeof(race_fds));
 	for (i = 0; i < FUZZ_VCPUS; i++)
 		pthread_mutex_init(&vcpu_locks[i], NULL);
@@ -337,10 +358,26 @@ FIXTURE_SETUP(race)
 		fuzz_alloc_args(&racers[i].args);
 }
 
-FIXTURE_TEARDOWN_PARENT(race)
+static void switch_on(void)
 {
 	if (!access(VCF_MODULE_PARAM, W_OK))
 		vcf_write_file(VCF_MODULE_PARAM, "Y");
+}
+
+FIXTURE_TEARDOWN_PARENT(race)
+{
+	switch_on();
+}
+
+static void start_race(void)
+{
+	u32 i;
+
+	for (i = 0; i < NR_RACERS; i++) {
+		racers[i].seed = fuzz.seed * NR_RACERS + i;
+		vcf_worker_start(&racers[i].worker);
+		vcf_worker_post(&racers[i].worker, race, &racers[i]);
+	}
 }
 
 TEST_F_TIMEOUT(race, leaves_nothing, 7200)
@@ -349,11 +386,7 @@ TEST_F_TIMEOUT(race, leaves_nothing, 7200)
 
 	do {
 		fuzz_begin_episode();
-		for (i = 0; i < NR_RACERS; i++) {
-			racers[i].seed = fuzz.seed * NR_RACERS + i;
-			vcf_worker_start(&racers[i].worker);
-			vcf_worker_post(&racers[i].worker, race, &racers[i]);
-		}
+		start_race();
 		for (i = 0; i < NR_RACERS; i++)
 			vcf_worker_wait(&racers[i].worker);
 		close_race();
@@ -362,8 +395,54 @@ TEST_F_TIMEOUT(race, leaves_nothing, 7200)
 			vcf_worker_stop(&racers[i].worker);
 		}
 		fuzz_end_episode();
-	} while (fuzz_is_time_left());
+	} while (fuzz_is_time_left() || !nr->received);
 	fuzz_print_counts(race_ops, ARRAY_SIZE(race_ops));
+	EXPECT_NE(0, nr->created);
+	EXPECT_NE(0, nr->mapped);
+	fuzz_end();
+}
+
+static void race_until_killed(void)
+{
+	fuzz_begin_episode();
+	start_race();
+	for (;;)
+		pause();
+}
+
+/* Whatever the threads do when their process dies */
+TEST_F_TIMEOUT(race, leaves_nothing_when_it_is_killed, 7200)
+{
+	int nr_areas = vcf_nr_areas(), nr_vms = vcf_nr_vms(), eventfd_id = vcf_next_eventfd_id();
+	u32 nr_killed = 0, nr_with_devices = 0, after;
+	int status;
+	pid_t pid;
+
+	do {
+		fuzz_start_random(fuzz.seed);
+		after = fuzz_rnd(NR_RACERS * NR_RACE_OPS);
+		memset(nr, 0, sizeof(*nr));
+		pid = fork();
+		ASSERT_LE(0, pid);
+		if (!pid)
+			race_until_killed();
+		while (READ_ONCE(nr->ops) < after && !waitpid(pid, &status, WNOHANG))
+			usleep(100);
+		kill(pid, SIGKILL);
+		waitpid(pid, &status, 0);
+		ASSERT_TRUE(WIFSIGNALED(status) && WTERMSIG(status) == SIGKILL);
+		ASSERT_TRUE(VCF_WAIT_FOR(vcf_nr_areas() <= nr_areas && vcf_nr_vms() <= nr_vms &&
+					 vcf_next_eventfd_id() <= eventfd_id));
+		switch_on();
+		fuzz.seed++;
+		nr_killed++;
+		nr_with_devices += !!nr->created;
+	} while (fuzz_is_time_left() || !nr_with_devices);
+	pr_info("# %u killed, %u of them had made a device\n", nr_killed, nr_with_devices);
+
+	/* Others are served as before. */
+	fuzz_begin_episode();
+	fuzz_end_episode();
 	fuzz_end();
 }
 

@@ -18,6 +18,8 @@
 #define NR_THREADS	(NR + 1)	/* one of them runs no vCPU */
 #define NR_DISTURBANCES	40
 #define ROUND_MS	700		/* but no more of them after that time */
+/* In seconds. Where they share one slow CPU, eight that spin have a turn now and then. */
+#define MAX_WAIT	300
 
 static const u32 domains[][NR] = {
 	{ 0, 0, 0, 0, 0, 0, 0, 0 },
@@ -218,6 +220,23 @@ static bool has_hint(struct _test_data_storm *self, u32 vcpu)
 	return uclamp.eff_min == util && uclamp.eff_max == (request ? util : 1024);
 }
 
+/* Has the thread another hint, or has it not entered the guest? */
+static void tell_why_not(struct _test_data_storm *self, u32 vcpu)
+{
+	struct vcf_uclamp uclamp;
+	int i;
+
+	for (i = 0; i < 3; i++) {
+		uclamp = vcf_uclamp(thread_of(self, vcpu)->tid);
+		pr_info("# vCPU %u: clamps %u %u, domain %u, %lu hints, %lu refused, %lu exits\n",
+			vcpu, uclamp.eff_min, uclamp.eff_max, self->args.page[vcpu].domain,
+			(ulong)vcpu_get_stat(self->vcpus[vcpu], virt_cpufreq_hints),
+			(ulong)vcpu_get_stat(self->vcpus[vcpu], virt_cpufreq_refused),
+			(ulong)vcpu_get_stat(self->vcpus[vcpu], exits));
+		sleep(1);
+	}
+}
+
 /*
  * Now that no vCPU leaves the guest for a store, a last request for each page. It reaches the
  * threads that have been bound to the vCPUs all the time.
@@ -228,7 +247,7 @@ static void calm_down(struct _test_data_storm *self)
 
 	WRITE_ONCE(*guests_copy(self, &calm), 1);
 	for (i = 0; i < NR; i++)
-		TEST_ASSERT(VCF_WAIT_FOR(READ_ONCE(*guests_copy(self, &is_calm[i]))),
+		TEST_ASSERT(__VCF_WAIT_FOR(READ_ONCE(*guests_copy(self, &is_calm[i])), MAX_WAIT),
 			    "vCPU %u storms on", i);
 	for (i = 0; i < NR; i++) {
 		const struct kvm_virt_cpufreq_vcpu *page = &self->args.page[i];
@@ -236,9 +255,12 @@ static void calm_down(struct _test_data_storm *self)
 		vcf_set_regs(self->fd, i, fuzz_rnd(page->perf[page->nr_perf - 1] + 1),
 			     reg_of(self, i, REG_PERFTBL_SEL));
 	}
-	for (i = 0; i < NR; i++)
-		TEST_ASSERT(VCF_WAIT_FOR(has_hint(self, i)), "vCPU %u: no hint for %u", i,
-			    reg_of(self, i, REG_SET_PERF));
+	for (i = 0; i < NR; i++) {
+		if (__VCF_WAIT_FOR(has_hint(self, i), MAX_WAIT))
+			continue;
+		tell_why_not(self, i);
+		TEST_FAIL("vCPU %u: no hint for %u", i, reg_of(self, i, REG_SET_PERF));
+	}
 }
 
 static void run_round(struct _test_data_storm *self)

@@ -33,6 +33,7 @@
 #define VCF_REG(page, reg)	(VCF_GPA + (page) * VCF_PAGE_SIZE + (reg))
 
 #define VCF_CPUFREQ	"/sys/devices/system/cpu/cpufreq/"
+#define VCF_UCLAMP_MIN_RT	"/proc/sys/kernel/sched_util_clamp_min_rt_default"
 
 /* The administrator's switch */
 #define VCF_MODULE_PARAM	"/sys/module/kvm/parameters/virt_cpufreq"
@@ -188,6 +189,11 @@ int vcf_set_uclamp(pid_t tid, int min, int max);	/* -1: back to the default */
 bool vcf_read_file(const char *path, char *buf, size_t size);
 void vcf_write_file(const char *path, const char *fmt, ...) __printf(2, 3);
 
+/* Entries of a directory with numbers for names, as descriptors, tasks and VMs have them */
+int vcf_count_entries(const char *path);
+/* All VMs of the host, by debugfs */
+int vcf_nr_vms(void);
+
 /* Memory of register pages, as /proc/vmallocinfo has it; -1: it has not */
 int vcf_nr_areas(void);
 
@@ -238,15 +244,18 @@ bool vcf_load_module(const char *name, const char *params);
 void vcf_unload_module(const char *name);
 
 /* Wait for what no event tells, but not forever; false: it did not come true. */
-#define VCF_WAIT_FOR(cond)						\
+#define __VCF_WAIT_FOR(cond, seconds)					\
 ({									\
 	struct timespec __begin;					\
 	bool __done;							\
 									\
 	clock_gettime(CLOCK_MONOTONIC, &__begin);			\
-	while (!(__done = (cond)) && timespec_elapsed(__begin).tv_sec < 60)	\
+	while (!(__done = (cond)) && timespec_elapsed(__begin).tv_sec < (seconds)) \
 		usleep(500);						\
 	__done;								\
 })
+
+/* Less than the harness's 30 seconds for a test, so that what failed has its own message */
+#define VCF_WAIT_FOR(cond)	__VCF_WAIT_FOR(cond, 25)
 
 #endif /* SELFTEST_KVM_VIRT_CPUFREQ_H */

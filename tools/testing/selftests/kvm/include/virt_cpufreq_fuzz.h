@@ -117,5 +117,7 @@ void fuzz_do_access(void *a);
 
 /* Send something, and with it a descriptor unless that is -1. */
 void fuzz_send(int socket, void *data, size_t size, int fd);
+/* Returns the descriptor that has come with it, or -1; the other end is gone: -2 */
+int fuzz_receive(int socket, void *data, size_t size);
 
 #endif /* SELFTEST_KVM_VIRT_CPUFREQ_FUZZ_H */

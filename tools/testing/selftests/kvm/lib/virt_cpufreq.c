@@ -2,6 +2,8 @@
 /*
  * What the tests of KVM_CREATE_VIRT_CPUFREQ share
  */
+#include <ctype.h>
+#include <dirent.h>
 #include <fcntl.h>
 #include <sched.h>
 #include <signal.h>
@@ -70,23 +72,20 @@ static void guest_wait_for_interrupt(void)
  */
 static u64 guest_load(u64 addr, u32 size)
 {
-	u64 val;
+	u32 val;
 
 	switch (size) {
 	case 1:
 		asm volatile("ldrb %w0, [%1]" : "=r"(val) : "r"(addr) : "memory");
-		break;
+		return val;
 	case 2:
 		asm volatile("ldrh %w0, [%1]" : "=r"(val) : "r"(addr) : "memory");
-		break;
+		return val;
 	case 4:
-		asm volatile("ldr %w0, [%1]" : "=r"(val) : "r"(addr) : "memory");
-		break;
+		return readl_relaxed((void *)addr);
 	default:
-		asm volatile("ldr %0, [%1]" : "=r"(val) : "r"(addr) : "memory");
-		break;
+		return readq_relaxed((void *)addr);
 	}
-	return val;
 }
 
 static void guest_store(u64 addr, u32 size, u64 val)
@@ -99,10 +98,10 @@ static void guest_store(u64 addr, u32 size, u64 val)
 		asm volatile("strh %w0, [%1]" : : "r"(val), "r"(addr) : "memory");
 		break;
 	case 4:
-		asm volatile("str %w0, [%1]" : : "r"(val), "r"(addr) : "memory");
+		writel_relaxed(val, (void *)addr);
 		break;
 	default:
-		asm volatile("str %0, [%1]" : : "r"(val), "r"(addr) : "memory");
+		writeq_relaxed(val, (void *)addr);
 		break;
 	}
 }
@@ -916,6 +915,25 @@ int vcf_next_eventfd_id(void)
 	TEST_ASSERT(line && sscanf(line, "eventfd-id: %d", &id) == 1, "No eventfd-id");
 	close(fd);
 	return id;
+}
+
+int vcf_count_entries(const char *path)
+{
+	DIR *dir = opendir(path);
+	struct dirent *entry;
+	int n = 0;
+
+	if (!dir)
+		return 0;
+	while ((entry = readdir(dir)))
+		n += !!isdigit(entry->d_name[0]);
+	closedir(dir);
+	return n;
+}
+
+int vcf_nr_vms(void)
+{
+	return vcf_count_entries("/sys/kernel/debug/kvm");
 }
 
 int vcf_nr_areas(void)

@@ -374,6 +374,25 @@ void fuzz_send(int socket, void *data, size_t size, int fd)
 	TEST_ASSERT(sendmsg(socket, &msg, 0) == size, "sendmsg() failed");
 }
 
+int fuzz_receive(int socket, void *data, size_t size)
+{
+	char control[CMSG_SPACE(sizeof(int))];
+	struct iovec iov = { data, size };
+	struct msghdr msg = {
+		.msg_iov = &iov,
+		.msg_iovlen = 1,
+		.msg_control = control,
+		.msg_controllen = sizeof(control),
+	};
+	int fd = -1;
+
+	if (recvmsg(socket, &msg, MSG_CMSG_CLOEXEC) != size)
+		return -2;
+	if (CMSG_FIRSTHDR(&msg))
+		memcpy(&fd, CMSG_DATA(CMSG_FIRSTHDR(&msg)), sizeof(fd));
+	return fd;
+}
+
 static u32 env(const char *name, u32 otherwise)
 {
 	const char *val = getenv(name);
