@@ -16,6 +16,9 @@ demo: ## build all, show how a Linux guest drives the host's frequency, and what
 check: ## every test: static checks, selftests on each kind of host, limits
 	@$(steps) $(host) $(guest) 'kernel pristine' 'kernel debug' static qtest tests 'upstream check' guest-check debug-check bench storm cost
 
+check-debug: ## of check, the selftests and Linux guests on a kernel with KASAN, lock debugging, kmemleak
+	@$(steps) $(host) $(guest) 'kernel debug' debug-check
+
 bench: ## what each access costs, against its limits and the pristine kernel
 	@$(steps) $(host) 'kernel pristine' bench
 
@@ -65,10 +68,10 @@ check-long-qemu-every-patch: ## each of QEMU's patches builds by itself
 check-long-sched-ext: ## the selftests on a kernel with sched_ext
 	@scripts/check-long sched-ext
 
-check-long-debug: ## check-debug on VHE and nVHE, with 1 and 4 CPUs
+check-long-debug: ## check-debug on VHE and nVHE, with 1 and 4 CPUs, also in parallel, and more guests
 	@scripts/check-long debug
 
-check-long-fuzz: ## random operations for twenty minutes, and the lines of the device they execute
+check-long-fuzz: ## random operations for half an hour, and the lines of the device they execute
 	@scripts/check-long fuzz
 
 check-long-preempt-rt: ## the selftests on a kernel with PREEMPT_RT and lock debugging
@@ -82,6 +85,9 @@ check-long-pages-16k: ## the selftests on a kernel with pages of 16K
 
 check-long-pages-64k: ## the selftests on a kernel with pages of 64K
 	@scripts/check-long pages-64k
+
+check-long-storm-nvhe: ## what a hostile guest costs others on a host without VHE
+	@scripts/check-long storm-nvhe
 
 check-long-upstream: ## all of upstream's KVM selftests, and the list of those that pass without the series
 	@scripts/check-long upstream
