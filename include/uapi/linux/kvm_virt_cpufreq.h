@@ -16,8 +16,9 @@
  *   the vCPUs of the performance domain.
  *
  * %KVM_VIRT_CPUFREQ_HINT_MAX
- *   A request becomes their maximum utilization clamp, which makes for a
- *   vCPU that is smaller than the CPU it runs on. HINT_MIN is not needed.
+ *   A request becomes the maximum utilization clamp of the same threads, so that
+ *   the vCPU is smaller than the CPU it runs on. May be set with or without
+ *   %KVM_VIRT_CPUFREQ_HINT_MIN.
  *
  * %KVM_VIRT_CPUFREQ_HINT_UTIL
  *   Reserved for a floor under the threads' utilization, which excludes the
@@ -60,10 +61,11 @@
  * @domain: performance domain, any number; pages of one domain share their
  *	request and must agree on @capacity, @nr_perf and @perf
  * @capacity: host capacity, 1..1024, that the highest perf value stands for
- * @nr_perf: number of entries of @perf, 1..64; 1 means that there is no table.
- *	Any value from 1 to the highest can be requested, one in the table or not.
+ * @nr_perf: number of entries of @perf, 1..64; 1 means that there is no table
  * @perf: performance values without a unit, strictly ascending, not 0; the
- *	entries from @nr_perf on are ignored
+ *	entries from @nr_perf on are ignored. The table informs the guest, whose
+ *	requests may be any values from 1 to the last entry; others count as the
+ *	nearest of these.
  */
 struct kvm_virt_cpufreq_vcpu {
 	__u32 vcpu_id;

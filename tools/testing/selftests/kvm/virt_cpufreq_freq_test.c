@@ -316,7 +316,7 @@ static bool comes_down_to(struct _test_data_freq *self, bool shared, u32 freq)
 	return false;
 }
 
-TEST_F(freq, rises_at_once_and_falls_in_time_with_hint_min)
+TEST_F_TIMEOUT(freq, rises_at_once_and_falls_in_time_with_hint_min, 300)
 {
 	struct task task = { .vcpu = self->vcpus[0], .perf = HIGHEST };
 	struct transition t;

@@ -1114,8 +1114,7 @@ FIXTURE_SETUP(model)
 
 FIXTURE_TEARDOWN_PARENT(model)
 {
-	if (!access(VCF_MODULE_PARAM, W_OK))
-		vcf_write_file(VCF_MODULE_PARAM, "Y");
+	vcf_switch_on();
 }
 
 TEST_F_TIMEOUT(model, foretells_every_operation, 7200)

@@ -168,7 +168,7 @@ static void look_at(struct host *host)
 	vcf_write_file(DROP_CACHES, "3");
 	host->nr_areas = vcf_nr_areas();
 	host->nr_fds = vcf_count_entries("/proc/self/fd");
-	host->nr_vms = vcf_nr_vms();
+	host->nr_vms = vcf_nr_vms(0);
 	host->nr_hinted = nr_hinted();
 	host->eventfd_id = vcf_next_eventfd_id();
 	kept = kib_of_vmap_areas();
@@ -484,8 +484,7 @@ FIXTURE_TEARDOWN_PARENT(life)
 	char path[128];
 	int i;
 
-	if (!access(VCF_MODULE_PARAM, W_OK))
-		vcf_write_file(VCF_MODULE_PARAM, "Y");
+	vcf_switch_on();
 	for (i = 1; i < self->nr_cpus; i++) {
 		snprintf(path, sizeof(path), "/sys/devices/system/cpu/cpu%d/online", i);
 		if (!access(path, W_OK))

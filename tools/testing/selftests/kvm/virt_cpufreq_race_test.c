@@ -37,6 +37,7 @@ static void *race_slot_map;
 /* What has been done, and what has succeeded; a child's parent sees it, too. */
 static struct {
 	u32 ops, created, mapped, received;
+	int eventfd_ids[FUZZ_EVENTFDS];
 } *nr;
 
 #define say(fmt, ...)	fuzz_note("racer %ld: " fmt, racer - racers, ##__VA_ARGS__)
@@ -358,15 +359,9 @@ FIXTURE_SETUP(race)
 		fuzz_alloc_args(&racers[i].args);
 }
 
-static void switch_on(void)
-{
-	if (!access(VCF_MODULE_PARAM, W_OK))
-		vcf_write_file(VCF_MODULE_PARAM, "Y");
-}
-
 FIXTURE_TEARDOWN_PARENT(race)
 {
-	switch_on();
+	vcf_switch_on();
 }
 
 static void start_race(void)
@@ -404,18 +399,44 @@ TEST_F_TIMEOUT(race, leaves_nothing, 7200)
 
 static void race_until_killed(void)
 {
+	u32 i;
+
 	fuzz_begin_episode();
+	for (i = 0; i < FUZZ_EVENTFDS; i++)
+		nr->eventfd_ids[i] = vcf_eventfd_id(fuzz.eventfds[i].fd);
 	start_race();
 	for (;;)
 		pause();
 }
 
+/*
+ * The numbers that its eventfds had, unless 0, are those of new ones: the lowest that are free
+ * are taken.
+ */
+static bool eventfds_are_gone(void)
+{
+	int fds[64], last = 0, i, id, n, left = 0;
+
+	for (i = 0; i < FUZZ_EVENTFDS; i++) {
+		last = max(last, nr->eventfd_ids[i]);
+		left += !!nr->eventfd_ids[i];
+	}
+	for (n = 0, id = -1; n < ARRAY_SIZE(fds) && id < last; n++) {
+		fds[n] = kvm_new_eventfd();
+		id = vcf_eventfd_id(fds[n]);
+		for (i = 0; i < FUZZ_EVENTFDS; i++)
+			left -= id && id == nr->eventfd_ids[i];
+	}
+	while (n--)
+		close(fds[n]);
+	return !left;
+}
+
 /* Whatever the threads do when their process dies */
 TEST_F_TIMEOUT(race, leaves_nothing_when_it_is_killed, 7200)
 {
-	int nr_areas = vcf_nr_areas(), nr_vms = vcf_nr_vms(), eventfd_id = vcf_next_eventfd_id();
 	u32 nr_killed = 0, nr_with_devices = 0, after;
-	int status;
+	int nr_areas = vcf_nr_areas(), status;
 	pid_t pid;
 
 	do {
@@ -423,17 +444,21 @@ TEST_F_TIMEOUT(race, leaves_nothing_when_it_is_killed, 7200)
 		after = fuzz_rnd(NR_RACERS * NR_RACE_OPS);
 		memset(nr, 0, sizeof(*nr));
 		pid = fork();
-		ASSERT_LE(0, pid);
+		TEST_ASSERT(pid >= 0, "fork() failed");
 		if (!pid)
 			race_until_killed();
-		while (READ_ONCE(nr->ops) < after && !waitpid(pid, &status, WNOHANG))
+		while (READ_ONCE(nr->ops) < after) {
+			TEST_ASSERT(!waitpid(pid, &status, WNOHANG), "It has ended by itself");
 			usleep(100);
-		kill(pid, SIGKILL);
-		waitpid(pid, &status, 0);
-		ASSERT_TRUE(WIFSIGNALED(status) && WTERMSIG(status) == SIGKILL);
-		ASSERT_TRUE(VCF_WAIT_FOR(vcf_nr_areas() <= nr_areas && vcf_nr_vms() <= nr_vms &&
-					 vcf_next_eventfd_id() <= eventfd_id));
-		switch_on();
+		}
+		TEST_ASSERT(!kill(pid, SIGKILL) && waitpid(pid, &status, 0) == pid, "No such child");
+		TEST_ASSERT(WIFSIGNALED(status) && WTERMSIG(status) == SIGKILL,
+			    "It has ended by itself: %#x", status);
+		TEST_ASSERT(VCF_WAIT_FOR(vcf_nr_areas() <= nr_areas), "%d areas, %d before",
+			    vcf_nr_areas(), nr_areas);
+		TEST_ASSERT(VCF_WAIT_FOR(!vcf_nr_vms(pid)), "Something keeps the VM");
+		TEST_ASSERT(VCF_WAIT_FOR(eventfds_are_gone()), "Something keeps an eventfd");
+		vcf_switch_on();
 		fuzz.seed++;
 		nr_killed++;
 		nr_with_devices += !!nr->created;

@@ -19,7 +19,7 @@
 #define NR_DISTURBANCES	40
 #define ROUND_MS	700		/* but no more of them after that time */
 /* In seconds. Where they share one slow CPU, eight that spin have a turn now and then. */
-#define MAX_WAIT	300
+#define MAX_WAIT	120
 
 static const u32 domains[][NR] = {
 	{ 0, 0, 0, 0, 0, 0, 0, 0 },

@@ -213,8 +213,7 @@ FIXTURE_SETUP(module_param)
 
 FIXTURE_TEARDOWN_PARENT(module_param)
 {
-	if (!access(VCF_MODULE_PARAM, W_OK))
-		vcf_write_file(VCF_MODULE_PARAM, "Y");
+	vcf_switch_on();
 }
 
 TEST_F(module_param, off_refuses_new_devices_and_advertises_nothing)

@@ -38,6 +38,9 @@
 /* The administrator's switch */
 #define VCF_MODULE_PARAM	"/sys/module/kvm/parameters/virt_cpufreq"
 
+/* As it is by default, for a teardown; nothing if it cannot be written */
+void vcf_switch_on(void);
+
 #define VCF_HINT_MINMAX	(KVM_VIRT_CPUFREQ_HINT_MIN | KVM_VIRT_CPUFREQ_HINT_MAX)
 #define VCF_ALL_FLAGS	(VCF_HINT_MINMAX | KVM_VIRT_CPUFREQ_NOTIFY)
 
@@ -189,15 +192,16 @@ int vcf_set_uclamp(pid_t tid, int min, int max);	/* -1: back to the default */
 bool vcf_read_file(const char *path, char *buf, size_t size);
 void vcf_write_file(const char *path, const char *fmt, ...) __printf(2, 3);
 
-/* Entries of a directory with numbers for names, as descriptors, tasks and VMs have them */
+/* Entries of a directory with numbers for names, as descriptors and tasks have them */
 int vcf_count_entries(const char *path);
-/* All VMs of the host, by debugfs */
-int vcf_nr_vms(void);
+/* VMs that a process has created, by debugfs; 0: all of the host */
+int vcf_nr_vms(pid_t pid);
 
 /* Memory of register pages, as /proc/vmallocinfo has it; -1: it has not */
 int vcf_nr_areas(void);
 
-/* What a new eventfd is called in fdinfo: a higher number than before if one has leaked */
+/* What an eventfd is called in fdinfo; a new one: a higher number than before if one has leaked */
+int vcf_eventfd_id(int fd);
 int vcf_next_eventfd_id(void);
 
 int vcf_nr_cpus(void);
@@ -255,7 +259,6 @@ void vcf_unload_module(const char *name);
 	__done;								\
 })
 
-/* Less than the harness's 30 seconds for a test, so that what failed has its own message */
-#define VCF_WAIT_FOR(cond)	__VCF_WAIT_FOR(cond, 25)
+#define VCF_WAIT_FOR(cond)	__VCF_WAIT_FOR(cond, 60)
 
 #endif /* SELFTEST_KVM_VIRT_CPUFREQ_H */

@@ -750,6 +750,12 @@ void vcf_write_file(const char *path, const char *fmt, ...)
 	close(fd);
 }
 
+void vcf_switch_on(void)
+{
+	if (!access(VCF_MODULE_PARAM, W_OK))
+		vcf_write_file(VCF_MODULE_PARAM, "Y");
+}
+
 int vcf_nr_cpus(void)
 {
 	cpu_set_t cpus;
@@ -903,9 +909,9 @@ void vcf_unload_module(const char *name)
 	TEST_ASSERT(!r, "Cannot unload %s", name);
 }
 
-int vcf_next_eventfd_id(void)
+int vcf_eventfd_id(int fd)
 {
-	int fd = kvm_new_eventfd(), id = -1;
+	int id = -1;
 	char path[64], text[1024];
 	const char *line;
 
@@ -913,6 +919,13 @@ int vcf_next_eventfd_id(void)
 	TEST_ASSERT(vcf_read_file(path, text, sizeof(text)), "No %s", path);
 	line = strstr(text, "eventfd-id:");
 	TEST_ASSERT(line && sscanf(line, "eventfd-id: %d", &id) == 1, "No eventfd-id");
+	return id;
+}
+
+int vcf_next_eventfd_id(void)
+{
+	int fd = kvm_new_eventfd(), id = vcf_eventfd_id(fd);
+
 	close(fd);
 	return id;
 }
@@ -931,9 +944,18 @@ int vcf_count_entries(const char *path)
 	return n;
 }
 
-int vcf_nr_vms(void)
+int vcf_nr_vms(pid_t pid)
 {
-	return vcf_count_entries("/sys/kernel/debug/kvm");
+	DIR *dir = opendir("/sys/kernel/debug/kvm");
+	struct dirent *entry;
+	int n = 0, creator, fd;
+
+	if (!dir)
+		return 0;
+	while ((entry = readdir(dir)))
+		n += sscanf(entry->d_name, "%d-%d", &creator, &fd) == 2 && (!pid || pid == creator);
+	closedir(dir);
+	return n;
 }
 
 int vcf_nr_areas(void)

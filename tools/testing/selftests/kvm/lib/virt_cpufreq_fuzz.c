@@ -81,6 +81,8 @@ void fuzz_expect(long r, u64 errors)
 {
 	bool fits = r < 0 ? errors & fuzz_error(-r) : !errors;
 
+	/* An assertion that fails with EACCES there would only skip the test. */
+	errno = 0;
 	TEST_ASSERT(fits, "Got %ld (%s), expected %s (set %#lx)", r, r < 0 ? strerror(-r) : "",
 		    errors ? "an error" : "success", (ulong)errors);
 }
@@ -458,8 +460,7 @@ void fuzz_end_episode(void)
 {
 	u32 i;
 
-	if (!access(VCF_MODULE_PARAM, W_OK))
-		vcf_write_file(VCF_MODULE_PARAM, "Y");
+	vcf_switch_on();
 	fuzz_check_signals();
 	TEST_ASSERT(VCF_WAIT_FOR(vcf_nr_areas() <= nr_areas), "%d areas, %d before",
 		    vcf_nr_areas(), nr_areas);
