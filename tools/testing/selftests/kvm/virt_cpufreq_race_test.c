@@ -451,7 +451,8 @@ TEST_F_TIMEOUT(race, leaves_nothing_when_it_is_killed, 7200)
 			TEST_ASSERT(!waitpid(pid, &status, WNOHANG), "It has ended by itself");
 			usleep(100);
 		}
-		TEST_ASSERT(!kill(pid, SIGKILL) && waitpid(pid, &status, 0) == pid, "No such child");
+		TEST_ASSERT(!kill(pid, SIGKILL), "kill() failed");
+		TEST_ASSERT(waitpid(pid, &status, 0) == pid, "waitpid() failed");
 		TEST_ASSERT(WIFSIGNALED(status) && WTERMSIG(status) == SIGKILL,
 			    "It has ended by itself: %#x", status);
 		TEST_ASSERT(VCF_WAIT_FOR(vcf_nr_areas() <= nr_areas), "%d areas, %d before",
