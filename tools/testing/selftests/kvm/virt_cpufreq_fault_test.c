@@ -421,7 +421,7 @@ TEST_F(fault, in_munmap_leaves_the_mapping_as_it_was)
 	ASSERT_EQ(0, create(self));
 	vcf_set_perf(self->vcpus[0], 0, 300);
 	ASSERT_EQ(0, map(self));
-	fail_each(self, unmap, map_again);
+	EXPECT_LE(1, fail_each(self, unmap, map_again));
 	vcf_unmap(self->map, NR_PAGES);
 	close_device(self);
 }
