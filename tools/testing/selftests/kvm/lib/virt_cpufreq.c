@@ -8,6 +8,8 @@
 #include <sched.h>
 #include <signal.h>
 #include <stdio.h>
+#include <stdlib.h>
+#include <sys/ioctl.h>
 #include <sys/mman.h>
 #include <sys/stat.h>
 #include <sys/syscall.h>
@@ -970,4 +972,20 @@ int vcf_nr_areas(void)
 		n += !!strstr(line, "virt_cpufreq");
 	fclose(file);
 	return n;
+}
+
+/*
+ * With VCF_HOLD_VM=1 in the environment a VM is there as long as the program. The first VM of
+ * a host has KVM patch the scheduler, as has the end of the last one: emulated CPUs that run
+ * in parallel may execute the old code then, and skip a preemption notifier.
+ */
+static void __attribute((constructor)) vcf_hold_vm(void)
+{
+	int kvm;
+
+	if (!getenv("VCF_HOLD_VM"))
+		return;
+	kvm = open_kvm_dev_path_or_exit();
+	TEST_ASSERT(ioctl(kvm, KVM_CREATE_VM, 0) >= 0, "KVM_CREATE_VM failed");
+	close(kvm);
 }
