@@ -746,6 +746,7 @@ TEST_F(threads, inside_the_guest_serve_a_device_made_after_they_entered)
 
 TEST_F(threads, that_migrate_take_the_hint_along)
 {
+	u32 perf = 512;
 	cpu_set_t cpus;
 	int i;
 
@@ -753,16 +754,17 @@ TEST_F(threads, that_migrate_take_the_hint_along)
 		SKIP(return, "needs 2 CPUs");
 
 	vcf_create(self->vm, &self->args);
-	set_perf(self, 0, 0, 512);
+	set_perf(self, 0, 0, perf);
 	vcf_worker_spin(&self->workers[0], self->vcpus[0]);
 	for (i = 0; i < 50; i++) {
 		CPU_ZERO(&cpus);
 		CPU_SET(i % self->nr_cpus, &cpus);
 		ASSERT_EQ(0, sched_setaffinity(tid(self, 0), sizeof(cpus), &cpus));
-		EXPECT_HINT_MIN(tid(self, 0), 512);
-		set_perf(self, 1, 1, i % 2 ? 300 : 512);
-		set_perf(self, 1, 1, 512);
-		EXPECT_TRUE(VCF_WAIT_FOR(vcf_uclamp(tid(self, 0)).eff_min == 512));
+		EXPECT_HINT_MIN(tid(self, 0), perf);
+		set_perf(self, 1, 1, i % 2 ? 300 : 900);
+		/* One that it has not had: those before are over when it is there. */
+		set_perf(self, 1, 1, ++perf);
+		EXPECT_TRUE(VCF_WAIT_FOR(vcf_uclamp(tid(self, 0)).eff_min == perf));
 	}
 	vcf_worker_stop_spin(&self->workers[0], self->vcpus[0]);
 }
