@@ -27,7 +27,7 @@
 #define NR_CYCLES	percent_of(10000)
 #define NR_KILLS	percent_of(1000)
 #define NR_THREADS	percent_of(1000)
-#define NR_EXECS	50
+#define NR_EXECS	percent_of(100)
 #define NR_MOVES	100
 #define NR_FREEZES	20
 #define NR_PLUGS	4
