@@ -682,7 +682,8 @@ static int virt_cpufreq_alloc_regs(struct kvm_virt_cpufreq *dev)
 		struct kvm_virt_cpufreq_domain *domain = page->domain;
 
 		page->regs = regs + i * KVM_VIRT_CPUFREQ_PAGE_SIZE;
-		page->entry_state = entry_state_now(raw_smp_processor_id());
+		/* Until the vCPU enters: of a CPU that this thread is, or was, on */
+		page->entry_state = entry_state_now(task_cpu(current));
 		virt_cpufreq_set_reg(page, KVM_VIRT_CPUFREQ_CUR_PERF, virt_cpufreq_cur_perf(page));
 		virt_cpufreq_set_reg(page, KVM_VIRT_CPUFREQ_PERFTBL_LEN, domain->nr_perf);
 		virt_cpufreq_set_reg(page, KVM_VIRT_CPUFREQ_PERFTBL_RD, domain->perf[0]);
