@@ -700,6 +700,7 @@ static void expect_moves_to_count(struct __test_metadata *_metadata, struct _tes
 		EXPECT_HINT(tid, at_most);
 		/* Another request, and the same again */
 		vcf_set_perf(self->vcpus[1], 1, 1024 - request);
+		EXPECT_TRUE(VCF_WAIT_FOR(is_hinted(tid, min(1024 - request, 512U))));
 		vcf_set_perf(self->vcpus[1], 1, request);
 		EXPECT_TRUE(VCF_WAIT_FOR(is_hinted(tid, at_most)));
 		move_thread(self->base, tid);
