@@ -23,10 +23,8 @@ mkdir -p "$LINUX" "$QEMU_SOURCE" "$LOGS" "$RESULTS"
 # Directories of this repository that mirror the kernel tree.
 MIRRORED=(virt include tools Documentation)
 
-# What is compiled for the first time need not be preprocessed apart: a quarter of the time.
-export CCACHE_DIR=${CCACHE_DIR:-$BUILD/ccache} CCACHE_BASEDIR=$BUILD CCACHE_DEPEND=1
-
 # One kernel make for all: same compiler, nothing of the machine in the result.
+export CCACHE_DIR=${CCACHE_DIR:-$BUILD/ccache} CCACHE_BASEDIR=$BUILD
 export KBUILD_BUILD_TIMESTAMP=@0 KBUILD_BUILD_USER=kvm KBUILD_BUILD_HOST=virt-cpufreq
 CROSS_COMPILE=aarch64-linux-gnu-
 KMAKE=(make -j"$JOBS" ARCH=arm64 CROSS_COMPILE="$CROSS_COMPILE"
