@@ -253,11 +253,12 @@ boots=()
 
 test_boot()	# LOG WHERE OPTION...
 {
-	local log=$1 where=$2 start=$SECONDS rc=0
+	local log=$1 where=$2 start rc=0
 	shift 2
 	while [ "$(jobs -rp | wc -l)" -ge "$JOBS" ]; do wait -n || :; done
 	while [ ${#boots[@]} -gt 0 ] && ! kill -0 "${boots[0]%%$'\t'*}" 2>/dev/null; do first_result; done
 	rm -f "$log.ran"
+	start=$SECONDS
 	{
 		"$TOP/scripts/boot" -l "$log" "$@" >/dev/null || rc=$?
 		echo "$rc $((SECONDS - start))" >"$log.ran"
