@@ -109,4 +109,4 @@ distclean: ## remove everything made
 
 help: ## this list
 	@awk -F':.*## ' '/^[a-z0-9.-]+:.*## / { printf "make %-28s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
-	@echo 'Variables: BUILD=DIR (build), KSRC=DIR (an unpacked kernel source), KVER=X.Y (only that version), QSRC=DIR (of QEMU)'
+	@echo 'Variables: BUILD=DIR (build), KSRC=DIR (an unpacked kernel source), KVER=X.Y (only that version), QSRC=DIR (of QEMU), CCACHE_DIR=DIR (a ccache; without it none is used)'
