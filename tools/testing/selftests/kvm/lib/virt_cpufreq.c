@@ -164,6 +164,14 @@ static void guest_store_forever(struct guest_cmd *cmd)
 	}
 }
 
+/* The instruction is a hint: with an interrupt of the host pending it does nothing. */
+static void guest_sleep(struct guest_cmd *cmd)
+{
+	WRITE_ONCE(cmd->running, 1);
+	while (!READ_ONCE(cmd->stop))
+		guest_wait_for_interrupt();
+}
+
 static void guest_code(struct guest_cmd *cmd)
 {
 	for (;;) {
@@ -187,8 +195,7 @@ static void guest_code(struct guest_cmd *cmd)
 			guest_store_forever(cmd);
 			break;
 		case GUEST_SLEEP:
-			WRITE_ONCE(cmd->running, 1);
-			guest_wait_for_interrupt();
+			guest_sleep(cmd);
 			break;
 		}
 
@@ -461,7 +468,7 @@ void vcf_sleep(struct kvm_vcpu *vcpu)
 	*vcpu_cmd(vcpu) = cmd;
 	r = __vcpu_run(vcpu);
 	TEST_ASSERT(r == -1 && errno == EINTR, KVM_IOCTL_ERROR(KVM_RUN, r));
-	/* The guest goes on behind its wfi. */
+	vcf_stop(vcpu);
 	TEST_ASSERT(vcpu_run_cmd(vcpu), "The guest does not go on");
 }
 
