@@ -307,7 +307,7 @@ static void after_create(struct _test_data_fault *self, int r)
 	close_device(self);
 }
 
-TEST_F_TIMEOUT(fault, in_create_leaves_the_vm_as_it_was, 300)
+TEST_F(fault, in_create_leaves_the_vm_as_it_was)
 {
 	u32 i, n, sweep;
 
@@ -514,7 +514,7 @@ TEST_F(fault, in_close_ends_the_device_nevertheless)
 }
 
 /* Last: what all of them have left behind */
-TEST_F_TIMEOUT(fault, has_leaked_nothing, 300)
+TEST_F(fault, has_leaked_nothing)
 {
 	const size_t size = 1 << 20;	/* too big for what the guest gets a copy of */
 	char *leaks = malloc(size);

@@ -319,7 +319,7 @@ static bool comes_down_to(struct _test_data_freq *self, bool shared, u32 freq)
 	return false;
 }
 
-TEST_F_TIMEOUT(freq, rises_at_once_and_falls_in_time_with_hint_min, 300)
+TEST_F(freq, rises_at_once_and_falls_in_time_with_hint_min)
 {
 	struct task task = { .vcpu = self->vcpus[0], .perf = HIGHEST };
 	struct transition t;
@@ -390,7 +390,7 @@ static bool is_raised_by_its_own_thread(struct _test_data_freq *self)
 	forget_transitions();
 	vcf_worker_set_perf(&self->workers[0], self->vcpus[0], 0, HIGHEST);
 
-	return VCF_WAIT_FOR(find_transition(0, -1UL, self->cpus[1], HIGHEST, &t)) &&
+	return __VCF_WAIT_FOR(find_transition(0, -1UL, self->cpus[1], HIGHEST, &t), 5) &&
 	       t.pid == self->workers[1].tid && !strcmp(t.context, "task");
 }
 

@@ -575,7 +575,7 @@ static void try_domains(struct __test_metadata *_metadata, struct _test_data_thr
 		EXPECT_NO_HINT_ON(tid(self, i));
 }
 
-TEST_F_TIMEOUT(threads, of_a_domain_share_its_request, 60)
+TEST_F(threads, of_a_domain_share_its_request)
 {
 	int nr_vcpus, size;
 
@@ -794,7 +794,7 @@ TEST_F(threads, whose_vcpu_sleeps_are_not_woken)
 }
 
 /* All but the beginnings of this is in the tests above; here is the kick itself. */
-TEST_F_TIMEOUT(threads, inside_the_guest_are_kicked_out_when_the_request_rises, 120)
+TEST_F(threads, inside_the_guest_are_kicked_out_when_the_request_rises)
 {
 	int i, kicks;
 

@@ -20,7 +20,10 @@
 #define PERF(i)	(128 * ((i) + 1))
 #define NR_PERF	8
 
-/* Each register of each page as a vCPU loads it and as the mapping has it */
+/*
+ * Each register of each page as a vCPU loads it and as the mapping has it. Where there
+ * are frequencies, cur_perf may be another one by the next load.
+ */
 static bool guest_and_map_agree(struct kvm_vcpu *vcpu, const void *map, u32 nr_pages)
 {
 	u32 page, reg;
@@ -30,7 +33,7 @@ static bool guest_and_map_agree(struct kvm_vcpu *vcpu, const void *map, u32 nr_p
 			u32 loaded = vcf_load(vcpu, VCF_REG(page, reg));
 			u32 mapped = vcf_map_reg(map, page, reg);
 
-			if (loaded == mapped)
+			if (loaded == mapped || (reg == REG_CUR_PERF && vcf_host_has_freqs()))
 				continue;
 			pr_info("# page %u, register %#x: loaded %#x, mapped %#x\n",
 				page, reg, loaded, mapped);
@@ -547,7 +550,8 @@ TEST_F(slot, loads_of_every_register_do_not_exit_and_are_as_those_that_do)
 			EXPECT_EQ(0, with.mmio_exits);
 			EXPECT_GE(NR_LOADS / 5, with.exits);
 			EXPECT_EQ(0, with.nr_others);
-			EXPECT_EQ(without.val, with.val);
+			if (reg != REG_CUR_PERF || !vcf_host_has_freqs())
+				EXPECT_EQ(without.val, with.val);
 			vcf_slot_remove(self->vm);
 		}
 	}

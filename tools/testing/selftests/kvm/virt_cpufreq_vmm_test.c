@@ -206,7 +206,7 @@ static void observe(void *arg)
 	struct pollfd pollfd = { .fd = observer->eventfd, .events = POLLIN };
 	u64 seen = 0, sum[2] = {};
 
-	while (seen < observer->nr_requests && poll(&pollfd, 1, 10000) == 1) {
+	while (seen < observer->nr_requests && poll(&pollfd, 1, 60000) == 1) {
 		seen += signals(observer->eventfd);
 		sum[0] = vcf_map_reg(map, 0, REG_SET_PERF) + vcf_map_reg(map, 2, REG_SET_PERF);
 		sum[1] = vcf_map_reg(map, 1, REG_SET_PERF) + vcf_map_reg(map, 2, REG_SET_PERF);
@@ -684,8 +684,10 @@ TEST_F(set_regs, and_the_mapping_take_the_device_to_another_vm)
 	for (i = 0; i < NR_PAGES; i++) {
 		enter(self, i);
 		EXPECT_EQ(i < 2 ? 700 : 1024, hint(self, i));
-		for (r = 0; r < REG_END; r += 4)
-			EXPECT_EQ(saved[i][r / 4], reg(self, i, r));
+		for (r = 0; r < REG_END; r += 4) {
+			if (r != REG_CUR_PERF || !vcf_host_has_freqs())
+				EXPECT_EQ(saved[i][r / 4], reg(self, i, r));
+		}
 	}
 	vcf_worker_set_perf(&self->workers[0], self->vcpus[0], 1, 200);
 	EXPECT_EQ(200, hint(self, 0));

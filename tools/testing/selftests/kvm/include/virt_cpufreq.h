@@ -14,6 +14,10 @@
 
 #include "kvm_util.h"
 
+/* The harness's 30 s are too few for a test on a slow host, emulated and debugging. */
+#undef TEST_TIMEOUT_DEFAULT
+#define TEST_TIMEOUT_DEFAULT	300
+
 #define VCF_MAX_VCPUS	8
 #define VCF_PAGE_SIZE	0x1000
 #define VCF_MAX_PERF	64
@@ -205,6 +209,8 @@ int vcf_eventfd_id(int fd);
 int vcf_next_eventfd_id(void);
 
 int vcf_nr_cpus(void);
+/* A cpufreq driver, so that cur_perf is not the same all the time */
+bool vcf_host_has_freqs(void);
 
 /* A file of a cpufreq policy, if the CPU has one of its own */
 void vcf_write_policy(int cpu, const char *file, const char *text);

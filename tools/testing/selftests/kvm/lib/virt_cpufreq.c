@@ -63,11 +63,6 @@ static u64 guest_counter(void)
 	return val;
 }
 
-static void guest_wait_for_interrupt(void)
-{
-	asm volatile("wfi" : : : "memory");
-}
-
 /*
  * With these instructions the CPU says what is accessed, and KVM can serve it. For C the
  * compiler may take others, which write back the address or load two registers.
@@ -169,7 +164,7 @@ static void guest_sleep(struct guest_cmd *cmd)
 {
 	WRITE_ONCE(cmd->running, 1);
 	while (!READ_ONCE(cmd->stop))
-		guest_wait_for_interrupt();
+		wfi();
 }
 
 static void guest_code(struct guest_cmd *cmd)
@@ -763,6 +758,11 @@ void vcf_switch_on(void)
 {
 	if (!access(VCF_MODULE_PARAM, W_OK))
 		vcf_write_file(VCF_MODULE_PARAM, "Y");
+}
+
+bool vcf_host_has_freqs(void)
+{
+	return !access(VCF_CPUFREQ "policy0", F_OK);
 }
 
 int vcf_nr_cpus(void)
