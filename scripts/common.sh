@@ -25,7 +25,12 @@ MIRRORED=(virt include tools Documentation)
 
 # One kernel make for all: same compiler, nothing of the machine in the result.
 # To fill a cache takes a third of a build's time: only one that the user asks for.
-[ "${CCACHE_DIR:-}" ] || export CCACHE_DISABLE=1
+if [ "${CCACHE_DIR:-}" ]; then
+	CCACHE_DIR=$(realpath -m "$CCACHE_DIR")
+	export CCACHE_DIR
+else
+	export CCACHE_DISABLE=1
+fi
 export CCACHE_BASEDIR=$BUILD
 export KBUILD_BUILD_TIMESTAMP=@0 KBUILD_BUILD_USER=kvm KBUILD_BUILD_HOST=virt-cpufreq
 CROSS_COMPILE=aarch64-linux-gnu-
