@@ -909,7 +909,7 @@ static bool suspend(void)
 		vcf_write_file(WAKEALARM, "+2");
 		r = write(fd, "freeze", strlen("freeze"));
 	} while (r < 0 && errno == EBUSY);
-	TEST_ASSERT(r > 0, "Cannot suspend: %s", strerror(errno));
+	TEST_ASSERT(r > 0, "Cannot write to " POWER_STATE);
 	close(fd);
 	return true;
 }
