@@ -4,48 +4,52 @@
 # and may be run again: what has not changed is neither fetched nor built.
 
 steps := scripts/steps
-host  := setup linux 'kernel patched' selftests initramfs
-guest := qemu 'initramfs guest'
+host  := build/setup build/linux 'build/kernel patched' build/selftests build/initramfs
+guest := build/qemu 'build/initramfs guest'
 
 .DEFAULT_GOAL := help
 .PHONY: $(shell sed -n 's/^\([a-z][a-z0-9.-]*\):.*\#\# .*/\1/p' $(firstword $(MAKEFILE_LIST)))
 
 demo: ## build all, show how a Linux guest drives the host's frequency, and what each access costs
-	@$(steps) $(host) $(guest) demo
+	@$(steps) $(host) $(guest) measure/demo
 
 check: ## every test: static checks, selftests on each kind of host, limits
-	@$(steps) $(host) $(guest) 'kernel pristine' 'kernel debug' static qtest tests 'upstream check' guest-check debug-check bench storm cost
+	@$(steps) $(host) $(guest) 'build/kernel pristine' 'build/kernel debug' check/static check/qtest check/tests 'check/upstream check' check/guests check/debug measure/bench measure/storm measure/cost
 
 check-debug: ## of check, the selftests and Linux guests on a kernel with KASAN, lock debugging, kmemleak
-	@$(steps) $(host) $(guest) 'kernel debug' debug-check
+	@$(steps) $(host) $(guest) 'build/kernel debug' check/debug
 
 bench: ## what each access costs, against its limits and the pristine kernel
-	@$(steps) $(host) 'kernel pristine' bench
+	@$(steps) $(host) 'build/kernel pristine' measure/bench
 
 storm: ## what a hostile guest costs others on its CPUs, against its limits
-	@$(steps) $(host) storm
+	@$(steps) $(host) measure/storm
 
 cost: ## what the signalling costs a Linux guest, against its limits
-	@$(steps) $(host) $(guest) cost
+	@$(steps) $(host) $(guest) measure/cost
 
 series: ## the mail-ready patch series in build/series, build/series-qemu (SIGNOFF='Name <mail>')
-	@$(steps) setup linux 'qemu --source' 'series linux' 'series qemu'
+	@$(steps) build/setup build/linux 'build/qemu --source' 'series linux' 'series qemu'
+
+apply: ## the series onto a Linux or QEMU source of yours (TREE=DIR; commits if it is a git tree)
+	@$(steps) build/setup
+	@scripts/apply '$(TREE)'
 
 static: ## checkpatch, sparse, W=1, kernel-doc, shellcheck
-	@$(steps) setup linux 'qemu --source' static
+	@$(steps) build/setup build/linux 'build/qemu --source' check/static
 
 shell: ## a root shell on the emulated host (BOOT='-c 4 -m nvhe': options of scripts/boot)
 	@$(steps) $(host) $(guest)
 	@scripts/boot -g $(BOOT)
 
 kernel: ## the kernel with the series
-	@$(steps) setup linux 'kernel patched'
+	@$(steps) build/setup build/linux 'build/kernel patched'
 
 kernel-pristine: ## the kernel without it
-	@$(steps) setup linux 'kernel pristine'
+	@$(steps) build/setup build/linux 'build/kernel pristine'
 
 qemu: ## QEMU with the device, for the emulated host (build/qemu-arm64)
-	@$(steps) setup qemu
+	@$(steps) build/setup build/qemu
 
 guest: ## what Linux guests in the emulated host need, too
 	@$(steps) $(host) $(guest)
@@ -54,52 +58,52 @@ selftests: ## kernel, selftests, initramfs: ready for scripts/boot
 	@$(steps) $(host)
 
 check-long: ## what is too long for check: all of these parts
-	@scripts/check-long
+	@scripts/check/long
 
 check-long-linux-7.2: ## the series fits Linux 7.2 and passes there (in build-7.2)
-	@scripts/check-long linux-7.2
+	@scripts/check/long linux-7.2
 
 check-long-every-patch: ## each patch builds by itself, with the feature and without
-	@scripts/check-long every-patch
+	@scripts/check/long every-patch
 
 check-long-qemu-every-patch: ## each of QEMU's patches builds by itself
-	@scripts/check-long qemu-every-patch
+	@scripts/check/long qemu-every-patch
 
 check-long-sched-ext: ## the selftests on a kernel with sched_ext
-	@scripts/check-long sched-ext
+	@scripts/check/long sched-ext
 
 check-long-debug: ## check-debug on VHE and nVHE, with 1 and 4 CPUs, also in parallel, and more guests
-	@scripts/check-long debug
+	@scripts/check/long debug
 
 check-long-fuzz: ## random operations for half an hour, and the lines of the device they execute
-	@scripts/check-long fuzz
+	@scripts/check/long fuzz
 
 check-long-preempt-rt: ## the selftests on a kernel with PREEMPT_RT and lock debugging
-	@scripts/check-long preempt-rt
+	@scripts/check/long preempt-rt
 
 check-long-kcsan: ## the selftests on a kernel that looks for data races
-	@scripts/check-long kcsan
+	@scripts/check/long kcsan
 
 check-long-pages-16k: ## the selftests on a kernel with pages of 16K
-	@scripts/check-long pages-16k
+	@scripts/check/long pages-16k
 
 check-long-pages-64k: ## the selftests on a kernel with pages of 64K
-	@scripts/check-long pages-64k
+	@scripts/check/long pages-64k
 
 check-long-storm-nvhe: ## what a hostile guest costs others on a host without VHE
-	@scripts/check-long storm-nvhe
+	@scripts/check/long storm-nvhe
 
 check-long-upstream: ## all of upstream's KVM selftests, and the list of those that pass without the series
-	@scripts/check-long upstream
+	@scripts/check/long upstream
 
 check-long-cpu-max: ## the selftests on the newest CPU that QEMU has
-	@scripts/check-long cpu-max
+	@scripts/check/long cpu-max
 
 check-long-mttcg: ## the selftests on host CPUs that run in parallel (a newer QEMU on Debian 12)
-	@scripts/check-long mttcg
+	@scripts/check/long mttcg
 
 check-long-debian-13: ## make check in a fresh Debian 13 (debootstrap, root)
-	@scripts/check-long debian-13
+	@scripts/check/long debian-13
 
 clean: ## remove what was built, keep what was fetched and unpacked
 	rm -rf $(addprefix $(or $(BUILD),build)/,kernel qemu/build-* qemu-arm64 selftests* headers* rootfs* initramfs* guest.* upstream.* workloads series* static logs results bench)
