@@ -21,7 +21,7 @@ QEMU=${QEMU:-qemu-system-aarch64}
 mkdir -p "$LINUX" "$QEMU_SOURCE" "$LOGS" "$RESULTS"
 
 # One kernel make for all: same compiler, nothing of the machine in the result.
-# To fill a cache takes a third of a build's time: only one that the user asks for.
+# To fill a cache takes time: only one that the user asks for.
 if [ "${CCACHE_DIR:-}" ]; then
 	CCACHE_DIR=$(realpath -m "$CCACHE_DIR")
 	export CCACHE_DIR

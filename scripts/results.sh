@@ -98,4 +98,3 @@ first_result()
 }
 
 test_results() { while [ ${#boots[@]} -gt 0 ]; do first_result; done; }
-

@@ -23,6 +23,8 @@
 #include <linux/sched/types.h>
 
 #include "arch_timer.h"
+#include "gic.h"
+#include "gic_v3.h"
 #include "kvm_util.h"
 #include "processor.h"
 #include "test_util.h"
@@ -322,6 +324,7 @@ static const struct bench_case {
 	{ "empty", need_hint_min, OP_EMPTY, 0, 0, NULL, 1000, true },
 	{ "hypercall", NULL, OP_HYPERCALL, 0, 0, NULL, 1000, true },
 	{ "ioeventfd", NULL, OP_STORE, IOEVENTFD_GPA, TOGGLE, NULL, 1000, true },
+	{ "vgic_load", NULL, OP_LOAD, GICD_BASE_GPA + GICD_TYPER, 0, NULL, 1000, true },
 	{ "set_perf_same", NULL, OP_STORE, DEV_GPA + REG_SET_PERF, 0, NULL, 1000 },
 	{ "set_perf_changed", NULL, OP_STORE, DEV_GPA + REG_SET_PERF, TOGGLE, NULL, 1000 },
 	{ "set_perf_changed_minmax", need_hint_minmax, OP_STORE, DEV_GPA + REG_SET_PERF,
