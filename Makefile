@@ -32,7 +32,6 @@ series: ## the mail-ready patch series in build/series, build/series-qemu (SIGNO
 	@$(steps) build/setup build/linux 'build/qemu --source' 'series linux' 'series qemu'
 
 apply: ## the series onto a Linux or QEMU source of yours (TREE=DIR; commits if it is a git tree)
-	@$(steps) build/setup
 	@scripts/apply '$(TREE)'
 
 static: ## checkpatch, sparse, W=1, kernel-doc, shellcheck
