@@ -16,8 +16,8 @@ demo: ## build all, show how a Linux guest drives the host's frequency, and what
 check: ## every test: static checks, selftests on each kind of host, limits
 	@$(steps) $(host) $(guest) 'build/kernel pristine' 'build/kernel debug' check/static check/qtest check/tests 'check/upstream check' check/guests check/debug measure/bench measure/storm measure/cost
 
-check-debug: ## of check, the selftests and Linux guests on a kernel with KASAN, lock debugging, kmemleak
-	@$(steps) $(host) $(guest) 'build/kernel debug' check/debug
+check-debug: ## of check, the selftests on a kernel with KASAN, lock debugging, kmemleak
+	@$(steps) $(host) 'build/kernel debug' check/debug
 
 bench: ## what each access costs, against its limits and the pristine kernel
 	@$(steps) $(host) 'build/kernel pristine' measure/bench
@@ -67,6 +67,9 @@ check-long-every-patch: ## each patch builds by itself, with the feature and wit
 
 check-long-qemu-every-patch: ## each of QEMU's patches builds by itself
 	@scripts/check/long qemu-every-patch
+
+check-long-life: ## the life cycle at full length: 10,000 devices, 1,000 VMMs killed
+	@scripts/check/long life
 
 check-long-sched-ext: ## the selftests on a kernel with sched_ext
 	@scripts/check/long sched-ext
