@@ -21,6 +21,7 @@
 #include <linux/kvm.h>
 #include <linux/sched.h>
 #include <linux/sched/types.h>
+#include <linux/sizes.h>
 
 #include "arch_timer.h"
 #include "gic.h"
