@@ -14,7 +14,7 @@ demo: ## build all, show how a Linux guest drives the host's frequency, and what
 	@$(steps) $(host) $(guest) measure/demo
 
 check: ## every test: static checks, selftests on each kind of host, limits
-	@$(steps) $(host) $(guest) 'build/kernel pristine' 'build/kernel debug' check/static check/qtest check/tests 'check/upstream check' check/guests check/debug measure/bench measure/storm measure/cost
+	@$(steps) $(host) $(guest) 'build/kernel pristine' 'build/kernel debug' check/static check/qtest check/tests 'check/upstream check' check/guests check/gain check/debug measure/bench measure/storm measure/cost
 
 check-debug: ## of check, the selftests on a kernel with KASAN, lock debugging, kmemleak
 	@$(steps) $(host) 'build/kernel debug' check/debug
@@ -27,6 +27,15 @@ storm: ## what a hostile guest costs others on its CPUs, against its limits
 
 cost: ## what the signalling costs a Linux guest, against its limits
 	@$(steps) $(host) $(guest) measure/cost
+
+workloads: ## what a guest gains on a host whose frequencies matter (WORKLOADS='-p 500000': options of scripts/measure/workloads)
+	@$(steps) $(host) $(guest) 'measure/workloads $(WORKLOADS)' measure/timeline measure/poll
+
+workloads-polling: ## the disk's rows with KVM's default halt polling, which hides much of the gain
+	@$(steps) $(host) $(guest) 'measure/workloads -o polling -p 500000 -w fio-seqwrite,fio-randwrite,fio-seqread,fio-randread'
+
+workloads-protected: ## the main rows on a pKVM host, where an exit is dear
+	@$(steps) $(host) $(guest) 'measure/workloads -o protected -m protected -w fio-seqread,fio-randread,infer-8ms,frames-moving,hackbench'
 
 series: ## the mail-ready patch series in build/series, build/series-qemu (SIGNOFF='Name <mail>')
 	@$(steps) build/setup build/linux 'build/qemu --source' 'series linux' 'series qemu'
