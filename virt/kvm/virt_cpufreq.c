@@ -24,6 +24,7 @@
  */
 
 #include <linux/anon_inodes.h>
+#include <linux/compiler.h>
 #include <linux/eventfd.h>
 #include <linux/file.h>
 #include <linux/fs.h>
@@ -140,11 +141,17 @@ MODULE_PARM_DESC(virt_cpufreq, "Let VMMs create virtual CPU frequency devices");
 
 static DEFINE_IDA(virt_cpufreq_ids);
 
-u32 kvm_virt_cpufreq_supported(void)
+bool __weak kvm_arch_has_virt_cpufreq(struct kvm *kvm)
+{
+	return true;
+}
+
+/* What the capability returns */
+u32 kvm_virt_cpufreq_supported(struct kvm *kvm)
 {
 	u32 flags = KVM_VIRT_CPUFREQ_NOTIFY;
 
-	if (!READ_ONCE(enabled))
+	if (!READ_ONCE(enabled) || !kvm_arch_has_virt_cpufreq(kvm))
 		return 0;
 
 	if (IS_ENABLED(CONFIG_UCLAMP_HINT))
@@ -698,8 +705,10 @@ static int virt_cpufreq_attach(struct kvm_virt_cpufreq *dev)
 	return kvm_io_bus_register_dev(dev->kvm, KVM_MMIO_BUS, dev->gpa, size, &dev->io);
 }
 
-static int virt_cpufreq_check_args(const struct kvm_create_virt_cpufreq *args)
+static int virt_cpufreq_check_args(struct kvm *kvm,
+				   const struct kvm_create_virt_cpufreq *args)
 {
+	u32 supported = kvm_virt_cpufreq_supported(kvm);
 	gpa_t size = args->nr_vcpus * KVM_VIRT_CPUFREQ_PAGE_SIZE;
 
 	if (args->flags & ~VIRT_CPUFREQ_FLAGS)
@@ -715,7 +724,7 @@ static int virt_cpufreq_check_args(const struct kvm_create_virt_cpufreq *args)
 	    args->gpa + size < args->gpa)
 		return -EINVAL;
 
-	if (!READ_ONCE(enabled) || args->flags & ~kvm_virt_cpufreq_supported())
+	if (!supported || args->flags & ~supported)
 		return -EOPNOTSUPP;
 
 	/* As for sched_setattr(); the threads that run the vCPUs are of this process. */
@@ -741,7 +750,7 @@ int kvm_vm_ioctl_create_virt_cpufreq(struct kvm *kvm, void __user *argp)
 	if (copy_from_user(&args, argp, sizeof(args)))
 		return -EFAULT;
 
-	r = virt_cpufreq_check_args(&args);
+	r = virt_cpufreq_check_args(kvm, &args);
 	if (r)
 		return r;
 

@@ -11,7 +11,7 @@
 
 #ifdef CONFIG_KVM_VIRT_CPUFREQ
 
-u32 kvm_virt_cpufreq_supported(void);
+u32 kvm_virt_cpufreq_supported(struct kvm *kvm);
 int kvm_vm_ioctl_create_virt_cpufreq(struct kvm *kvm, void __user *argp);
 
 /*
@@ -27,7 +27,7 @@ static inline void kvm_virt_cpufreq_run(struct kvm_vcpu *vcpu)
 
 #else
 
-static inline u32 kvm_virt_cpufreq_supported(void)
+static inline u32 kvm_virt_cpufreq_supported(struct kvm *kvm)
 {
 	return 0;
 }

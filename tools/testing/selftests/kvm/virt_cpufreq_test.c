@@ -1298,6 +1298,45 @@ TEST_F(fd, close_after_the_vcpu_is_gone_is_harmless)
 	EXPECT_TRUE(store_exits(self->vcpus[0], VCF_REG(0, REG_SET_PERF)));
 }
 
+#ifdef __aarch64__
+/* Its guest's loads exit, then. The guest is not run: its memory would not be ours. */
+TEST(protected_vm_may_have_a_device_but_no_slot)
+{
+	struct kvm_userspace_memory_region slot = {
+		.flags = KVM_MEM_READONLY,
+		.guest_phys_addr = VCF_GPA,
+		.memory_size = vcf_map_size(1),
+	};
+	struct vcf_args args;
+	int kvm, vm, fd;
+	const void *map;
+
+	kvm = open_kvm_dev_path_or_exit();
+	vm = ioctl(kvm, KVM_CREATE_VM, KVM_VM_TYPE_ARM_PROTECTED);
+	if (vm < 0)
+		SKIP(return, "no protected VMs");
+	ASSERT_LE(0, ioctl(vm, KVM_CREATE_VCPU, 0));
+
+	EXPECT_EQ(VCF_ALL_FLAGS, ioctl(vm, KVM_CHECK_EXTENSION, KVM_CAP_VIRT_CPUFREQ));
+	vcf_args_init(&args, 1, VCF_HINT_MINMAX);
+	fd = ioctl(vm, KVM_CREATE_VIRT_CPUFREQ, &args.create);
+	ASSERT_LE(0, fd);
+	map = vcf_map(fd, 1);
+	vcf_set_regs(fd, 0, 512, 3);
+	EXPECT_EQ(512, vcf_map_reg(map, 0, REG_SET_PERF));
+	EXPECT_EQ(512, vcf_map_reg(map, 0, REG_PERFTBL_RD));
+
+	slot.userspace_addr = (u64)(ulong)map;
+	EXPECT_EQ(-1, ioctl(vm, KVM_SET_USER_MEMORY_REGION, &slot));
+	EXPECT_EQ(EPERM, errno);
+
+	vcf_unmap(map, 1);
+	close(fd);
+	close(vm);
+	close(kvm);
+}
+#endif
+
 TEST(example_program_works)
 {
 	char path[512];
