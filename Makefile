@@ -104,6 +104,9 @@ check-long-pages-64k: ## the selftests on a kernel with pages of 64K
 check-long-storm-nvhe: ## what a hostile guest costs others on a host without VHE
 	@scripts/check/long storm-nvhe
 
+check-long-pkvm: ## all selftests, and Linux guests, on a pKVM host
+	@scripts/check/long pkvm
+
 check-long-upstream: ## all of upstream's KVM selftests, and the list of those that pass without the series
 	@scripts/check/long upstream
 

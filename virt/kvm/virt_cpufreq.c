@@ -4,22 +4,23 @@
  *
  * In-kernel backend of the guest driver drivers/cpufreq/virtual-cpufreq.c. The
  * guest writes the performance that it needs to set_perf. KVM records it for the
- * performance domain, and each thread that runs a vCPU of the domain applies it to
- * itself, as a utilization clamp, on its next guest entry. cur_perf reads as the
- * performance of the CPU on which the vCPU last entered the guest.
+ * performance domain, and the threads that run the domain's vCPUs apply it to
+ * themselves, as a utilization clamp: the storing vCPU's at once, the others upon
+ * KVM_REQ_VIRT_CPUFREQ. cur_perf is the performance of the CPU on which the vCPU
+ * last entered the guest, as of that entry.
  *
  * The registers are in memory that userspace can map, and give to the guest as a
  * read-only memslot at the device's address: then guest loads do not exit.
  *
  * Who protects what:
- *  - domain->lock protects the request of a domain and its copies, and set_perf,
- *    perftbl_sel and perftbl_rd of its pages. They are read without it.
- *  - vcpu->virt_cpufreq is written under kvm->slots_lock, and read by the vCPU's
- *    own thread under RCU: with IRQs off on the way into the guest, where SRCU is
- *    not held on every architecture.
- *  - page->task, ->owner, ->refused, ->applied and ->entry_state, and cur_perf of its
- *    registers are written by the vCPU's thread, under vcpu->mutex. Release reads
- *    page->task without, after detaching the page and a grace period.
+ *  - domain->lock protects a domain's request, util and hint, and set_perf,
+ *    perftbl_sel and perftbl_rd of its pages. These and the hint are read without it.
+ *  - vcpu->virt_cpufreq and ->virt_cpufreq_id are written under kvm->slots_lock, and
+ *    read by the vCPU's own thread under RCU: SRCU is not held on each
+ *    architecture where requests are handled and where the guest is entered.
+ *  - page->task, ->entry_state, and cur_perf of its registers are written by the
+ *    vCPU's thread, under vcpu->mutex. Release reads page->task when none of that
+ *    can happen any more.
  */
 
 #include <linux/anon_inodes.h>
@@ -27,7 +28,7 @@
 #include <linux/eventfd.h>
 #include <linux/file.h>
 #include <linux/fs.h>
-#include <linux/jump_label_ratelimit.h>
+#include <linux/idr.h>
 #include <linux/kvm_host.h>
 #include <linux/list.h>
 #include <linux/math64.h>
@@ -39,6 +40,7 @@
 #include <linux/sched.h>
 #include <linux/sched/task.h>
 #include <linux/sched/topology.h>
+#include <linux/sched/uclamp.h>
 #include <linux/security.h>
 #include <linux/slab.h>
 #include <linux/spinlock.h>
@@ -54,34 +56,28 @@
 
 #define REGS_END	(KVM_VIRT_CPUFREQ_PERF_DOMAIN + sizeof(u32))
 
-#define VIRT_CPUFREQ_HINTS	(KVM_VIRT_CPUFREQ_HINT_MIN | \
-				 KVM_VIRT_CPUFREQ_HINT_MAX | \
-				 KVM_VIRT_CPUFREQ_HINT_UTIL)
+#define VIRT_CPUFREQ_HINTS	(KVM_VIRT_CPUFREQ_HINT_MIN | KVM_VIRT_CPUFREQ_HINT_MAX)
 #define VIRT_CPUFREQ_FLAGS	(VIRT_CPUFREQ_HINTS | KVM_VIRT_CPUFREQ_NOTIFY)
 
+#define NO_UTIL		(-1)
+
 /**
- * struct kvm_virt_cpufreq_domain - a performance domain
- * @list: in the device's list of domains
+ * struct virt_cpufreq_domain - a performance domain
+ * @desc: the VMM's description
  * @pages: the register pages of the domain
- * @lock: protects @request, @shown, and of @pages the copies of @request and the
- *	registers except cur_perf
- * @id: number given by the VMM
+ * @lock: protects @request, @util, @hint, and the registers of @pages except cur_perf
  * @request: last accepted value of set_perf, 0 before the first
- * @shown: the request that all @pages show; not @request while that is published
- * @capacity: host capacity that the highest perf value stands for
- * @nr_perf: number of entries of @perf
- * @perf: strictly ascending perf values
+ * @util: the host capacity that @request asks for, NO_UTIL if there is none
+ * @hint: what comes of @util for the threads that run the domain's vCPUs, but for
+ *	the id
  */
-struct kvm_virt_cpufreq_domain {
-	struct list_head list;
+struct virt_cpufreq_domain {
+	struct kvm_virt_cpufreq_domain desc;
 	struct list_head pages;
 	spinlock_t lock;	/* see above */
-	u32 id;
 	u32 request;
-	u32 shown;
-	u32 capacity;
-	u32 nr_perf;
-	u32 perf[] __counted_by(nr_perf);
+	int util;
+	union uclamp_hint hint;
 };
 
 /**
@@ -90,28 +86,20 @@ struct kvm_virt_cpufreq_domain {
  * @domain: the performance domain
  * @list: in the domain's list of pages
  * @vcpu: the vCPU
+ * @id: of the hint given to the thread that runs @vcpu, 0 if the device gives none
  * @regs: the registers, in the memory that userspace can map
- * @task: the thread bound to the page: the one that runs @vcpu; NULL before it
- *	first runs and if the device gives no hints
- * @owner: owner of the hint that @task should have: the page itself, or NULL as
- *	long as there is no @task, which the entry hook thus need not look at
- * @refused: @task may not set its own attributes and so gets no hint
- * @request: copy of the domain's, kept if the device gives hints
- * @applied: the request that @task has applied to itself
+ * @task: the thread that has last applied the hint, or NULL
  * @entry_state: the CPU on which @vcpu last entered the guest, and its capacity at
  *	that time, as from entry_state_now()
  */
 struct kvm_virt_cpufreq_page {
 	struct kvm_virt_cpufreq *dev;
-	struct kvm_virt_cpufreq_domain *domain;
+	struct virt_cpufreq_domain *domain;
 	struct list_head list;
 	struct kvm_vcpu *vcpu;
+	u32 id;
 	__le32 *regs;
 	struct task_struct *task;
-	const void *owner;
-	bool refused;
-	u32 request;
-	u32 applied;
 	u64 entry_state;
 };
 
@@ -122,7 +110,7 @@ struct kvm_virt_cpufreq_page {
  * @gpa: guest physical address of the first page
  * @flags: KVM_VIRT_CPUFREQ_*
  * @notify: signalled for each changed request, or NULL
- * @regs_file: the file behind userspace's mappings, which owns the register pages
+ * @regs: the memory of the register pages
  * @domains: the performance domains
  * @nr_pages: number of @pages
  * @pages: the register pages
@@ -133,8 +121,8 @@ struct kvm_virt_cpufreq {
 	gpa_t gpa;
 	u32 flags;
 	struct eventfd_ctx *notify;
-	struct file *regs_file;
-	struct list_head domains;
+	void *regs;
+	struct virt_cpufreq_domain *domains;
 	u32 nr_pages;
 	struct kvm_virt_cpufreq_page pages[] __counted_by(nr_pages);
 };
@@ -151,18 +139,23 @@ static bool enabled = true;
 module_param_named(virt_cpufreq, enabled, bool, 0644);
 MODULE_PARM_DESC(virt_cpufreq, "Let VMMs create virtual CPU frequency devices");
 
-/* Enabled while any device exists; disabling is deferred, as VMs come and go. */
-DEFINE_STATIC_KEY_DEFERRED_FALSE(kvm_virt_cpufreq_used, HZ);
+static DEFINE_IDA(virt_cpufreq_ids);
 
-u32 kvm_virt_cpufreq_supported(void)
+bool __weak kvm_arch_has_virt_cpufreq(struct kvm *kvm)
+{
+	return true;
+}
+
+/* What the capability returns */
+u32 kvm_virt_cpufreq_supported(struct kvm *kvm)
 {
 	u32 flags = KVM_VIRT_CPUFREQ_NOTIFY;
 
-	if (!READ_ONCE(enabled))
+	if (!READ_ONCE(enabled) || !kvm_arch_has_virt_cpufreq(kvm))
 		return 0;
 
 	if (IS_ENABLED(CONFIG_UCLAMP_HINT))
-		flags |= KVM_VIRT_CPUFREQ_HINT_MIN | KVM_VIRT_CPUFREQ_HINT_MAX;
+		flags |= VIRT_CPUFREQ_HINTS;
 
 	return flags;
 }
@@ -173,15 +166,22 @@ static size_t virt_cpufreq_regs_size(const struct kvm_virt_cpufreq *dev)
 	return PAGE_ALIGN(dev->nr_pages * KVM_VIRT_CPUFREQ_PAGE_SIZE);
 }
 
-static u32 highest_perf(const struct kvm_virt_cpufreq_domain *domain)
+static u32 highest_perf(const struct virt_cpufreq_domain *domain)
 {
-	return domain->perf[domain->nr_perf - 1];
+	return domain->desc.perf[domain->desc.nr_perf - 1];
 }
 
 /* The host capacity that a request asks for; no headroom is added or removed. */
-static u32 request_to_util(const struct kvm_virt_cpufreq_domain *domain, u32 request)
+static int request_to_util(const struct virt_cpufreq_domain *domain, u32 request)
 {
-	return div_u64((u64)request * domain->capacity, highest_perf(domain));
+	u64 util;
+
+	if (!request)
+		return NO_UTIL;
+
+	util = div_u64((u64)request * domain->desc.capacity, highest_perf(domain));
+
+	return min(util, SCHED_CAPACITY_SCALE);
 }
 
 /*
@@ -196,24 +196,6 @@ static __always_inline u64 entry_state_now(unsigned int cpu)
 	capacity = data_race(arch_scale_cpu_capacity(cpu) * arch_scale_freq_capacity(cpu));
 
 	return (u64)cpu << 32 | capacity;
-}
-
-static u32 entry_state_to_perf(const struct kvm_virt_cpufreq_domain *domain,
-			       u64 entry_state)
-{
-	u64 perf = lower_32_bits(entry_state) >> SCHED_CAPACITY_SHIFT;
-
-	perf = div_u64(perf * highest_perf(domain), domain->capacity);
-
-	return clamp_t(u64, perf, 1, highest_perf(domain));
-}
-
-/* The performance, now, of the CPU on which the vCPU last entered the guest */
-static u32 virt_cpufreq_cur_perf(const struct kvm_virt_cpufreq_page *page)
-{
-	unsigned int cpu = upper_32_bits(READ_ONCE(page->entry_state));
-
-	return entry_state_to_perf(page->domain, entry_state_now(cpu));
 }
 
 static u32 virt_cpufreq_get_reg(const struct kvm_virt_cpufreq_page *page, u32 reg)
@@ -236,9 +218,162 @@ static void virt_cpufreq_set_reg(struct kvm_virt_cpufreq_page *page, u32 reg, u3
 	kvm_arch_clean_guest_memory(p, sizeof(*p));
 }
 
-static struct kvm_virt_cpufreq *to_virt_cpufreq(struct kvm_io_device *io)
+static void virt_cpufreq_set_cur_perf(struct kvm_virt_cpufreq_page *page, u64 entry_state)
 {
-	return container_of(io, struct kvm_virt_cpufreq, io);
+	const struct virt_cpufreq_domain *domain = page->domain;
+	u64 perf = lower_32_bits(entry_state) >> SCHED_CAPACITY_SHIFT;
+
+	perf = div_u64(perf * highest_perf(domain), domain->desc.capacity);
+
+	page->entry_state = entry_state;
+	virt_cpufreq_set_reg(page, KVM_VIRT_CPUFREQ_CUR_PERF,
+			     clamp_t(u64, perf, 1, highest_perf(domain)));
+	kvm_arch_clean_guest_memory_sync();
+}
+
+/**
+ * __kvm_virt_cpufreq_enter - update cur_perf of a vCPU that enters the guest
+ * @page: its register page
+ *
+ * Context: the vCPU's thread. IRQs off, RCU watching.
+ */
+void __kvm_virt_cpufreq_enter(struct kvm_virt_cpufreq_page *page)
+{
+	u64 entry_state = entry_state_now(smp_processor_id());
+
+	if (unlikely(entry_state != page->entry_state))
+		virt_cpufreq_set_cur_perf(page, entry_state);
+}
+
+static union uclamp_hint util_to_hint(const struct kvm_virt_cpufreq *dev, int util)
+{
+	union uclamp_hint hint = { .max = SCHED_CAPACITY_SCALE };
+
+	if (util != NO_UTIL && dev->flags & KVM_VIRT_CPUFREQ_HINT_MIN)
+		hint.min = util;
+	if (util != NO_UTIL && dev->flags & KVM_VIRT_CPUFREQ_HINT_MAX)
+		hint.max = util;
+
+	return hint;
+}
+
+/*
+ * Have the current thread, the one that runs the page's vCPU, apply the hint. IRQs are
+ * off, as the scheduler wants it.
+ */
+static __always_inline void virt_cpufreq_apply(struct kvm_virt_cpufreq_page *page)
+{
+	struct task_struct *old = page->task;
+	union uclamp_hint hint;
+
+	if (unlikely(old != current)) {
+		page->task = get_task_struct(current);
+		if (old) {
+			sched_clear_uclamp_hint(old, page->id);
+			put_task_struct(old);
+		}
+	}
+
+	/* Also if there is nothing to hint: it replaces another vCPU's hint. */
+	hint.word = READ_ONCE(page->domain->hint.word);
+	hint.id = page->id;
+	sched_set_uclamp_hint(hint);
+	page->vcpu->stat.generic.virt_cpufreq_hints++;
+}
+
+/**
+ * kvm_virt_cpufreq_update_hint - give the current thread its vCPU's hint
+ * @vcpu: the vCPU that it runs
+ *
+ * To be called upon KVM_REQ_VIRT_CPUFREQ. Without a device that gives hints about
+ * the vCPU, the thread loses the hint that it has from another one.
+ *
+ * Context: the vCPU's thread. Process context.
+ */
+void kvm_virt_cpufreq_update_hint(struct kvm_vcpu *vcpu)
+{
+	struct kvm_virt_cpufreq_page *page;
+
+	guard(irq)();
+
+	page = rcu_dereference_sched(vcpu->virt_cpufreq);
+	if (page && page->id)
+		virt_cpufreq_apply(page);
+	else
+		sched_clear_uclamp_hint(current, sched_uclamp_hint_id(current));
+}
+
+/*
+ * Publish a new request of the page's domain: on the register pages, to the vCPUs'
+ * threads, to userspace. 0 is none. @vcpu: who runs on the current thread, or NULL
+ */
+static void virt_cpufreq_request(struct kvm_vcpu *vcpu,
+				 struct kvm_virt_cpufreq_page *page, u32 request)
+{
+	struct kvm_virt_cpufreq_page *p, *own = NULL;
+	struct virt_cpufreq_domain *domain = page->domain;
+	struct kvm_virt_cpufreq *dev = page->dev;
+	int util = request_to_util(domain, request);
+	bool changed, kick;
+
+	scoped_guard(spinlock, &domain->lock) {
+		if (domain->request == request)
+			return;
+
+		changed = dev->flags & VIRT_CPUFREQ_HINTS && domain->util != util;
+		/* A lower one can wait for the next entry, but none may end a maximum. */
+		kick = changed && (util > domain->util || util == NO_UTIL);
+		domain->request = request;
+		domain->util = util;
+		WRITE_ONCE(domain->hint.word, util_to_hint(dev, util).word);
+
+		list_for_each_entry(p, &domain->pages, list) {
+			virt_cpufreq_set_reg(p, KVM_VIRT_CPUFREQ_SET_PERF, request);
+			if (p->vcpu == vcpu)
+				own = p;
+			else if (changed)
+				kvm_make_request(KVM_REQ_VIRT_CPUFREQ, p->vcpu);
+		}
+		kvm_arch_clean_guest_memory_sync();
+	}
+
+	trace_kvm_virt_cpufreq((vcpu ?: page->vcpu)->vcpu_id, domain - dev->domains,
+			       request, max(util, 0));
+
+	if (changed && own) {
+		scoped_guard(irq)
+			virt_cpufreq_apply(own);
+	}
+
+	if (kick) {
+		/*
+		 * Pairs with smp_store_mb(vcpu->mode, IN_GUEST_MODE): either the vCPU
+		 * sees the request before it enters the guest, or this sees that it is
+		 * there. Others need no kick; one that sleeps is not to be woken up.
+		 */
+		smp_mb__after_atomic();
+		list_for_each_entry(p, &domain->pages, list) {
+			if (p != own && READ_ONCE(p->vcpu->mode) == IN_GUEST_MODE)
+				kvm_vcpu_kick(p->vcpu);
+		}
+	}
+
+	if (dev->notify)
+		eventfd_signal(dev->notify);
+}
+
+static void virt_cpufreq_select(struct kvm_virt_cpufreq_page *page, u32 sel)
+{
+	struct virt_cpufreq_domain *domain = page->domain;
+	u32 nr_perf = domain->desc.nr_perf, perf = 0;
+
+	if (sel < nr_perf)
+		perf = domain->desc.perf[array_index_nospec(sel, nr_perf)];
+
+	guard(spinlock)(&domain->lock);
+	virt_cpufreq_set_reg(page, KVM_VIRT_CPUFREQ_PERFTBL_SEL, sel);
+	virt_cpufreq_set_reg(page, KVM_VIRT_CPUFREQ_PERFTBL_RD, perf);
+	kvm_arch_clean_guest_memory_sync();
 }
 
 /*
@@ -248,7 +383,7 @@ static struct kvm_virt_cpufreq *to_virt_cpufreq(struct kvm_io_device *io)
 static struct kvm_virt_cpufreq_page *
 virt_cpufreq_decode(struct kvm_io_device *io, gpa_t addr, int len, u32 *reg)
 {
-	struct kvm_virt_cpufreq *dev = to_virt_cpufreq(io);
+	struct kvm_virt_cpufreq *dev = container_of(io, struct kvm_virt_cpufreq, io);
 	gpa_t offset = addr - dev->gpa;
 
 	*reg = offset & (KVM_VIRT_CPUFREQ_PAGE_SIZE - 1);
@@ -263,105 +398,14 @@ static int virt_cpufreq_read(struct kvm_vcpu *vcpu, struct kvm_io_device *io,
 			     gpa_t addr, int len, void *val)
 {
 	struct kvm_virt_cpufreq_page *page;
-	u32 reg, data;
+	u32 reg;
 
 	page = virt_cpufreq_decode(io, addr, len, &reg);
 	if (!page)
 		return -EOPNOTSUPP;
 
-	if (reg == KVM_VIRT_CPUFREQ_CUR_PERF)
-		data = virt_cpufreq_cur_perf(page);
-	else
-		data = virt_cpufreq_get_reg(page, reg);
-
-	put_unaligned_le32(data, val);
+	put_unaligned_le32(virt_cpufreq_get_reg(page, reg), val);
 	return 0;
-}
-
-/*
- * Kick the domain's vCPUs out of the guest, so that they apply the request when
- * they reenter it. A sleeping vCPU needs no kick, and none needs a KVM_REQ_*, since
- * the entry hook compares requests anyway.
- */
-static void virt_cpufreq_kick(struct kvm_virt_cpufreq_domain *domain)
-{
-	struct kvm_virt_cpufreq_page *page;
-
-	/*
-	 * Pairs with smp_store_mb(vcpu->mode, IN_GUEST_MODE): either the entry hook
-	 * sees the new request, or this sees IN_GUEST_MODE.
-	 */
-	smp_mb();
-	list_for_each_entry(page, &domain->pages, list) {
-		if (READ_ONCE(page->vcpu->mode) == IN_GUEST_MODE)
-			kvm_vcpu_kick(page->vcpu);
-	}
-}
-
-/*
- * Publish a new request of the page's domain: on the register pages, to the vCPUs'
- * threads, to userspace. 0 is none.
- */
-static void virt_cpufreq_request(struct kvm_vcpu *vcpu,
-				 struct kvm_virt_cpufreq_page *page, u32 request)
-{
-	struct kvm_virt_cpufreq_domain *domain = page->domain;
-	struct kvm_virt_cpufreq *dev = page->dev;
-	bool repeated, hints = dev->flags & VIRT_CPUFREQ_HINTS;
-	struct kvm_virt_cpufreq_page *p;
-	u32 old;
-
-	/*
-	 * A repeated request needs no lock. It is not one if the guest has seen
-	 * another on a page since: pairs with smp_wmb() below, by way of the guest,
-	 * whose exit has a full barrier in srcu_read_lock().
-	 */
-	repeated = smp_load_acquire(&domain->request) == request;
-	/* All pages show it; pairs with smp_store_release() below. */
-	if (repeated && smp_load_acquire(&domain->shown) == request)
-		return;
-
-	scoped_guard(spinlock, &domain->lock) {
-		old = domain->request;
-		if (old == request)
-			return;
-
-		WRITE_ONCE(domain->request, request);
-		/* Before any page shows it; pairs with the check above. */
-		smp_wmb();
-		list_for_each_entry(p, &domain->pages, list) {
-			virt_cpufreq_set_reg(p, KVM_VIRT_CPUFREQ_SET_PERF, request);
-			if (hints)
-				WRITE_ONCE(p->request, request);
-		}
-		kvm_arch_clean_guest_memory_sync();
-		/* After all pages show it; pairs with the check above. */
-		smp_store_release(&domain->shown, request);
-	}
-
-	trace_kvm_virt_cpufreq(vcpu->vcpu_id, domain->id, request,
-			       request_to_util(domain, request));
-
-	/* A lower request can wait for the next entry, but 0 may end a maximum. */
-	if (hints && (request > old || !request))
-		virt_cpufreq_kick(domain);
-
-	if (dev->notify)
-		eventfd_signal(dev->notify);
-}
-
-static void virt_cpufreq_select(struct kvm_virt_cpufreq_page *page, u32 sel)
-{
-	struct kvm_virt_cpufreq_domain *domain = page->domain;
-	u32 perf = 0;
-
-	if (sel < domain->nr_perf)
-		perf = domain->perf[array_index_nospec(sel, domain->nr_perf)];
-
-	guard(spinlock)(&domain->lock);
-	virt_cpufreq_set_reg(page, KVM_VIRT_CPUFREQ_PERFTBL_SEL, sel);
-	virt_cpufreq_set_reg(page, KVM_VIRT_CPUFREQ_PERFTBL_RD, perf);
-	kvm_arch_clean_guest_memory_sync();
 }
 
 static int virt_cpufreq_write(struct kvm_vcpu *vcpu, struct kvm_io_device *io,
@@ -395,147 +439,25 @@ static const struct kvm_io_device_ops virt_cpufreq_ops = {
 	.write = virt_cpufreq_write,
 };
 
-/* Apply the domain's request to the current thread, the one bound to the page. */
-static void virt_cpufreq_apply(struct kvm_virt_cpufreq_page *page, u32 request)
-{
-	struct kvm_vcpu_stat_generic *stat = &page->vcpu->stat.generic;
-	u32 min = 0, max = SCHED_CAPACITY_SCALE;
-	bool changed = request != page->applied;
-
-	page->applied = request;
-
-	if (page->refused) {
-		stat->virt_cpufreq_refused += changed;
-	} else {
-		u32 util = request_to_util(page->domain, request);
-
-		if (page->dev->flags & KVM_VIRT_CPUFREQ_HINT_MIN)
-			min = util;
-		if (page->dev->flags & KVM_VIRT_CPUFREQ_HINT_MAX && request)
-			max = util;
-		stat->virt_cpufreq_hints += changed;
-	}
-
-	/* Also if there is nothing to hint: it replaces another vCPU's hint. */
-	sched_set_uclamp_hint(page, min, max);
-}
-
-/*
- * The cold half of the entry hook. noinline keeps the other one free of a stack
- * frame.
- */
-static noinline void virt_cpufreq_enter_slow(struct kvm_virt_cpufreq_page *page,
-					     u32 request, unsigned int cpu)
-{
-	u64 entry_state;
-
-	/* No hints, or not bound yet, in which case KVM_REQ_VIRT_CPUFREQ is pending. */
-	if (page->task == current &&
-	    (request != page->applied || sched_uclamp_hint_owner(current) != page))
-		virt_cpufreq_apply(page, request);
-
-	/* Only now: the hint may have changed the CPU's frequency. */
-	entry_state = entry_state_now(cpu);
-	if (entry_state == page->entry_state)
-		return;
-
-	WRITE_ONCE(page->entry_state, entry_state);
-	virt_cpufreq_set_reg(page, KVM_VIRT_CPUFREQ_CUR_PERF,
-			     entry_state_to_perf(page->domain, entry_state));
-	kvm_arch_clean_guest_memory_sync();
-}
-
-/**
- * __kvm_virt_cpufreq_enter - prepare the current thread for the guest
- * @page: the register page of the vCPU that is about to enter the guest, in
- *	IN_GUEST_MODE
- *
- * Applies the performance domain's request if that is new, or if the thread has
- * run another vCPU since, and updates cur_perf on the page.
- *
- * Context: the vCPU's thread. IRQs off, RCU watching.
- */
-void __kvm_virt_cpufreq_enter(struct kvm_virt_cpufreq_page *page)
-{
-	u32 request = READ_ONCE(page->request);
-	unsigned int cpu = smp_processor_id();
-
-	if (unlikely(request != page->applied ||
-		     sched_uclamp_hint_owner(current) != page->owner ||
-		     entry_state_now(cpu) != page->entry_state))
-		virt_cpufreq_enter_slow(page, request, cpu);
-}
-
-/**
- * kvm_virt_cpufreq_bind - bind a vCPU's register page to the current thread
- * @vcpu: the vCPU that the thread has begun to run
- *
- * Clears the hint of the thread that ran the vCPU before. The current thread gets
- * its hint on guest entry, if the LSM lets it set its own attributes.
- *
- * Context: the vCPU's thread. Process context, may sleep.
- */
-void kvm_virt_cpufreq_bind(struct kvm_vcpu *vcpu)
-{
-	struct kvm_virt_cpufreq_page *page;
-	struct task_struct *old = NULL;
-	bool refused;
-
-	if (!rcu_access_pointer(vcpu->virt_cpufreq))
-		return;
-
-	refused = security_task_setscheduler(current);
-
-	rcu_read_lock();
-	page = rcu_dereference(vcpu->virt_cpufreq);
-	if (page && page->dev->flags & VIRT_CPUFREQ_HINTS &&
-	    (page->task != current || page->refused != refused)) {
-		old = page->task;
-		if (old)
-			sched_clear_uclamp_hint(old, page);
-		page->task = get_task_struct(current);
-		page->owner = page;
-		page->refused = refused;
-		page->applied = 0;
-	}
-	rcu_read_unlock();
-
-	if (old)
-		put_task_struct(old);
-}
-
 static void virt_cpufreq_free(struct kvm_virt_cpufreq *dev)
-{
-	struct kvm_virt_cpufreq_domain *domain, *tmp;
-
-	list_for_each_entry_safe(domain, tmp, &dev->domains, list)
-		kfree(domain);
-	if (dev->notify)
-		eventfd_ctx_put(dev->notify);
-	if (dev->regs_file)
-		fput(dev->regs_file);
-	kvfree(dev);
-}
-
-/* Leaves alone the vCPUs that another device has a page for. */
-static void virt_cpufreq_detach(struct kvm_virt_cpufreq *dev)
 {
 	u32 i;
 
-	lockdep_assert_held(&dev->kvm->slots_lock);
-
 	for (i = 0; i < dev->nr_pages; i++) {
-		struct kvm_virt_cpufreq_page *page = &dev->pages[i];
-
-		if (rcu_access_pointer(page->vcpu->virt_cpufreq) == page)
-			RCU_INIT_POINTER(page->vcpu->virt_cpufreq, NULL);
+		if (dev->pages[i].id)
+			ida_free(&virt_cpufreq_ids, dev->pages[i].id);
 	}
+	if (dev->notify)
+		eventfd_ctx_put(dev->notify);
+	vfree(dev->regs);
+	kvfree(dev->domains);
+	kvfree(dev);
 }
 
 /*
  * Also cleans up after a failed attach, i.e. tolerates a device that is not on the
- * bus. May run as task work of a vCPU thread, so must not take vcpu->mutex or
- * kvm->lock.
+ * bus, and leaves alone the vCPUs that another device has a page for. May run as task
+ * work of a vCPU thread, so must not take vcpu->mutex or kvm->lock.
  */
 static int virt_cpufreq_release(struct inode *inode, struct file *file)
 {
@@ -544,25 +466,34 @@ static int virt_cpufreq_release(struct inode *inode, struct file *file)
 	u32 i;
 
 	mutex_lock(&kvm->slots_lock);
-	/* On failure the bus is gone altogether, so the device has left it anyway. */
+	/*
+	 * On failure the bus is gone altogether, so the device has left it anyway. No
+	 * handler is running any more.
+	 */
 	kvm_io_bus_unregister_dev(kvm, KVM_MMIO_BUS, &dev->io);
-	virt_cpufreq_detach(dev);
+	for (i = 0; i < dev->nr_pages; i++) {
+		struct kvm_vcpu *vcpu = dev->pages[i].vcpu;
+
+		if (rcu_access_pointer(vcpu->virt_cpufreq) == &dev->pages[i]) {
+			RCU_INIT_POINTER(vcpu->virt_cpufreq, NULL);
+			WRITE_ONCE(vcpu->virt_cpufreq_id, 0);
+		}
+	}
 	mutex_unlock(&kvm->slots_lock);
 
-	/* From here on no thread binds itself or applies a hint of this device. */
+	/* Nor is a request handled or the guest entered with one of the pages after: */
 	synchronize_rcu();
 
 	for (i = 0; i < dev->nr_pages; i++) {
 		struct kvm_virt_cpufreq_page *page = &dev->pages[i];
 
 		if (page->task) {
-			sched_clear_uclamp_hint(page->task, page);
+			sched_clear_uclamp_hint(page->task, page->id);
 			put_task_struct(page->task);
 		}
 	}
 
 	virt_cpufreq_free(dev);
-	static_branch_slow_dec_deferred(&kvm_virt_cpufreq_used);
 	kvm_put_kvm(kvm);
 	return 0;
 }
@@ -583,7 +514,7 @@ static int virt_cpufreq_set_regs(struct kvm_virt_cpufreq *dev, void __user *argp
 		return -EINVAL;
 
 	virt_cpufreq_select(page, regs.perftbl_sel);
-	virt_cpufreq_request(page->vcpu, page, regs.set_perf);
+	virt_cpufreq_request(NULL, page, regs.set_perf);
 	return 0;
 }
 
@@ -606,9 +537,9 @@ static long virt_cpufreq_ioctl(struct file *file, unsigned int ioctl,
 /* mmap_prepare has seen to it that the offset is within the register pages. */
 static vm_fault_t virt_cpufreq_fault(struct vm_fault *vmf)
 {
-	void *regs = vmf->vma->vm_file->private_data;
+	struct kvm_virt_cpufreq *dev = vmf->vma->vm_file->private_data;
 
-	vmf->page = vmalloc_to_page(regs + (vmf->pgoff << PAGE_SHIFT));
+	vmf->page = vmalloc_to_page(dev->regs + (vmf->pgoff << PAGE_SHIFT));
 	get_page(vmf->page);
 	return 0;
 }
@@ -618,9 +549,8 @@ static const struct vm_operations_struct virt_cpufreq_vm_ops = {
 };
 
 /*
- * The mapping is one of the registers' file, so that it keeps the pages and not the
- * device. That it is read-only, and stays so, is due to the descriptor. It must not
- * be merged with another, nor grow: VMA_DONTEXPAND.
+ * The file is read-only, so that a shared mapping is and stays that. It must not be
+ * merged with another, nor grow: VMA_DONTEXPAND.
  */
 static int virt_cpufreq_mmap_prepare(struct vm_area_desc *desc)
 {
@@ -633,7 +563,6 @@ static int virt_cpufreq_mmap_prepare(struct vm_area_desc *desc)
 	vma_desc_set_flags(desc, VMA_DONTCOPY_BIT, VMA_DONTDUMP_BIT,
 			   VMA_DONTEXPAND_BIT);
 	desc->vm_ops = &virt_cpufreq_vm_ops;
-	desc->vm_file = get_file(dev->regs_file);
 	return 0;
 }
 
@@ -641,233 +570,165 @@ static const struct file_operations virt_cpufreq_fops = {
 	.owner = THIS_MODULE,
 	.release = virt_cpufreq_release,
 	.unlocked_ioctl = virt_cpufreq_ioctl,
-	.compat_ioctl = compat_ptr_ioctl,
 	.mmap_prepare = virt_cpufreq_mmap_prepare,
 	.llseek = noop_llseek,
 };
 
-static int virt_cpufreq_regs_release(struct inode *inode, struct file *file)
+static int virt_cpufreq_init_domain(struct virt_cpufreq_domain *domain,
+				    const struct kvm_virt_cpufreq_domain __user *udesc)
 {
-	vfree(file->private_data);
-	return 0;
-}
-
-static const struct file_operations virt_cpufreq_regs_fops = {
-	.owner = THIS_MODULE,
-	.release = virt_cpufreq_regs_release,
-};
-
-static int virt_cpufreq_alloc_regs(struct kvm_virt_cpufreq *dev)
-{
-	struct file *file;
-	void *regs;
+	struct kvm_virt_cpufreq_domain *desc = &domain->desc;
 	u32 i;
 
-	/* Userspace and the guest see all of it. */
-	regs = __vmalloc(virt_cpufreq_regs_size(dev), GFP_KERNEL_ACCOUNT | __GFP_ZERO);
-	if (!regs)
-		return -ENOMEM;
+	if (copy_from_user(desc, udesc, sizeof(*desc)))
+		return -EFAULT;
 
-	file = anon_inode_getfile("kvm-virt-cpufreq-regs", &virt_cpufreq_regs_fops,
-				  regs, O_RDONLY);
-	if (IS_ERR(file)) {
-		vfree(regs);
-		return PTR_ERR(file);
-	}
-	dev->regs_file = file;
-
-	/* Nothing to clean: that is done when the guest's first access maps them. */
-	for (i = 0; i < dev->nr_pages; i++) {
-		struct kvm_virt_cpufreq_page *page = &dev->pages[i];
-		struct kvm_virt_cpufreq_domain *domain = page->domain;
-
-		page->regs = regs + i * KVM_VIRT_CPUFREQ_PAGE_SIZE;
-		/* Until the vCPU enters: of a CPU that this thread is, or was, on */
-		page->entry_state = entry_state_now(task_cpu(current));
-		virt_cpufreq_set_reg(page, KVM_VIRT_CPUFREQ_CUR_PERF, virt_cpufreq_cur_perf(page));
-		virt_cpufreq_set_reg(page, KVM_VIRT_CPUFREQ_PERFTBL_LEN, domain->nr_perf);
-		virt_cpufreq_set_reg(page, KVM_VIRT_CPUFREQ_PERFTBL_RD, domain->perf[0]);
-		virt_cpufreq_set_reg(page, KVM_VIRT_CPUFREQ_PERF_DOMAIN, domain->id);
-	}
-
-	return 0;
-}
-
-static int virt_cpufreq_check_vcpu(const struct kvm_virt_cpufreq_vcpu *vcpu)
-{
-	u32 i;
-
-	if (!vcpu->capacity || vcpu->capacity > SCHED_CAPACITY_SCALE)
+	if (!desc->capacity || desc->capacity > U16_MAX)
 		return -EINVAL;
-	if (!vcpu->nr_perf || vcpu->nr_perf > ARRAY_SIZE(vcpu->perf))
+	if (!desc->nr_perf || desc->nr_perf > ARRAY_SIZE(desc->perf))
 		return -EINVAL;
-	if (!vcpu->perf[0])
+	if (!desc->perf[0] || highest_perf(domain) > S32_MAX)
 		return -EINVAL;
-	for (i = 1; i < vcpu->nr_perf; i++) {
-		if (vcpu->perf[i] <= vcpu->perf[i - 1])
+	for (i = 1; i < desc->nr_perf; i++) {
+		if (desc->perf[i] <= desc->perf[i - 1])
 			return -EINVAL;
 	}
 
+	INIT_LIST_HEAD(&domain->pages);
+	spin_lock_init(&domain->lock);
+	domain->util = NO_UTIL;
+	domain->hint.max = SCHED_CAPACITY_SCALE;
 	return 0;
 }
 
-static struct kvm_virt_cpufreq_domain *
-virt_cpufreq_find_or_add_domain(struct kvm_virt_cpufreq *dev,
-				const struct kvm_virt_cpufreq_vcpu *vcpu)
+static int virt_cpufreq_init_page(struct kvm_virt_cpufreq *dev, u32 index, u32 nr_domains,
+				  const struct kvm_virt_cpufreq_vcpu __user *uvcpu)
 {
-	struct kvm_virt_cpufreq_domain *domain;
-	size_t size = vcpu->nr_perf * sizeof(vcpu->perf[0]);
+	struct kvm_virt_cpufreq_page *page = &dev->pages[index];
+	struct kvm_virt_cpufreq_vcpu desc;
+	int id;
 
-	list_for_each_entry(domain, &dev->domains, list) {
-		if (domain->id != vcpu->domain)
-			continue;
-		if (domain->capacity != vcpu->capacity ||
-		    domain->nr_perf != vcpu->nr_perf ||
-		    memcmp(domain->perf, vcpu->perf, size))
-			return ERR_PTR(-EINVAL);
-		return domain;
+	if (copy_from_user(&desc, uvcpu, sizeof(desc)))
+		return -EFAULT;
+
+	if (desc.domain >= nr_domains)
+		return -EINVAL;
+	desc.domain = array_index_nospec(desc.domain, nr_domains);
+
+	page->dev = dev;
+	page->domain = &dev->domains[desc.domain];
+	list_add_tail(&page->list, &page->domain->pages);
+
+	page->vcpu = kvm_get_vcpu_by_id(dev->kvm, desc.vcpu_id);
+	if (!page->vcpu)
+		return -ENOENT;
+
+	if (dev->flags & VIRT_CPUFREQ_HINTS) {
+		id = ida_alloc_min(&virt_cpufreq_ids, 1, GFP_KERNEL_ACCOUNT);
+		if (id < 0)
+			return id;
+		page->id = id;
 	}
 
-	domain = kzalloc_flex(*domain, perf, vcpu->nr_perf, GFP_KERNEL_ACCOUNT);
-	if (!domain)
-		return ERR_PTR(-ENOMEM);
-
-	INIT_LIST_HEAD(&domain->pages);
-	spin_lock_init(&domain->lock);
-	domain->id = vcpu->domain;
-	domain->capacity = vcpu->capacity;
-	domain->nr_perf = vcpu->nr_perf;
-	memcpy(domain->perf, vcpu->perf, size);
-	list_add_tail(&domain->list, &dev->domains);
-	return domain;
+	/* Nothing to clean: that is done when the guest's first access maps the page. */
+	page->regs = dev->regs + index * KVM_VIRT_CPUFREQ_PAGE_SIZE;
+	virt_cpufreq_set_reg(page, KVM_VIRT_CPUFREQ_PERFTBL_LEN, page->domain->desc.nr_perf);
+	virt_cpufreq_set_reg(page, KVM_VIRT_CPUFREQ_PERFTBL_RD, page->domain->desc.perf[0]);
+	virt_cpufreq_set_reg(page, KVM_VIRT_CPUFREQ_PERF_DOMAIN, desc.domain);
+	/* Until the vCPU enters: of a CPU that this thread is, or was, on */
+	virt_cpufreq_set_cur_perf(page, entry_state_now(task_cpu(current)));
+	return 0;
 }
 
-static int virt_cpufreq_check_args(const struct kvm_create_virt_cpufreq *args)
+static int virt_cpufreq_init(struct kvm_virt_cpufreq *dev,
+			     const struct kvm_create_virt_cpufreq *args)
 {
-	u32 hints = args->flags & VIRT_CPUFREQ_HINTS;
+	struct kvm_virt_cpufreq_domain __user *udomains = u64_to_user_ptr(args->domains);
+	struct kvm_virt_cpufreq_vcpu __user *uvcpus = u64_to_user_ptr(args->vcpus);
+	int r;
+	u32 i;
+
+	dev->domains = kvcalloc(args->nr_domains, sizeof(*dev->domains), GFP_KERNEL_ACCOUNT);
+	/* Userspace and the guest see all of it. */
+	dev->regs = __vmalloc(virt_cpufreq_regs_size(dev), GFP_KERNEL_ACCOUNT | __GFP_ZERO);
+	if (!dev->domains || !dev->regs)
+		return -ENOMEM;
+
+	for (i = 0; i < args->nr_domains; i++) {
+		r = virt_cpufreq_init_domain(&dev->domains[i], &udomains[i]);
+		if (r)
+			return r;
+	}
+
+	for (i = 0; i < dev->nr_pages; i++) {
+		r = virt_cpufreq_init_page(dev, i, args->nr_domains, &uvcpus[i]);
+		if (r)
+			return r;
+	}
+
+	for (i = 0; i < args->nr_domains; i++) {
+		if (list_empty(&dev->domains[i].pages))
+			return -EINVAL;
+	}
+
+	if (args->flags & KVM_VIRT_CPUFREQ_NOTIFY) {
+		struct eventfd_ctx *notify = eventfd_ctx_fdget(args->notify_fd);
+
+		if (IS_ERR(notify))
+			return PTR_ERR(notify);
+		dev->notify = notify;
+	}
+
+	return 0;
+}
+
+/* On failure the file's release undoes what was done. */
+static int virt_cpufreq_attach(struct kvm_virt_cpufreq *dev)
+{
+	u32 size = dev->nr_pages * KVM_VIRT_CPUFREQ_PAGE_SIZE;
+	u32 i;
+
+	guard(mutex)(&dev->kvm->slots_lock);
+
+	if (!kvm_io_bus_range_is_free(dev->kvm, KVM_MMIO_BUS, dev->gpa, size))
+		return -EEXIST;
+
+	for (i = 0; i < dev->nr_pages; i++) {
+		struct kvm_vcpu *vcpu = dev->pages[i].vcpu;
+
+		if (rcu_access_pointer(vcpu->virt_cpufreq))
+			return -EEXIST;
+		rcu_assign_pointer(vcpu->virt_cpufreq, &dev->pages[i]);
+		WRITE_ONCE(vcpu->virt_cpufreq_id, dev->pages[i].id);
+	}
+
+	return kvm_io_bus_register_dev(dev->kvm, KVM_MMIO_BUS, dev->gpa, size, &dev->io);
+}
+
+static int virt_cpufreq_check_args(struct kvm *kvm,
+				   const struct kvm_create_virt_cpufreq *args)
+{
+	u32 supported = kvm_virt_cpufreq_supported(kvm);
 	gpa_t size = args->nr_vcpus * KVM_VIRT_CPUFREQ_PAGE_SIZE;
 
 	if (args->flags & ~VIRT_CPUFREQ_FLAGS)
-		return -EINVAL;
-	if (hints & KVM_VIRT_CPUFREQ_HINT_UTIL && hints != KVM_VIRT_CPUFREQ_HINT_UTIL)
 		return -EINVAL;
 	if (args->notify_fd && !(args->flags & KVM_VIRT_CPUFREQ_NOTIFY))
 		return -EINVAL;
 	if (memchr_inv(args->reserved, 0, sizeof(args->reserved)))
 		return -EINVAL;
-	if (!args->nr_vcpus || args->nr_vcpus > KVM_MAX_VCPUS)
+	if (!args->nr_vcpus || args->nr_vcpus > KVM_MAX_VCPUS ||
+	    !args->nr_domains || args->nr_domains > KVM_MAX_VCPUS)
 		return -EINVAL;
 	if (!IS_ALIGNED(args->gpa, KVM_VIRT_CPUFREQ_PAGE_SIZE) ||
 	    args->gpa + size < args->gpa)
 		return -EINVAL;
 
-	return 0;
-}
+	if (!supported || args->flags & ~supported)
+		return -EOPNOTSUPP;
 
-/* Allocate the device from userspace's description; nothing refers to it yet. */
-static struct kvm_virt_cpufreq *
-virt_cpufreq_alloc(struct kvm *kvm, const struct kvm_create_virt_cpufreq *args)
-{
-	struct kvm_virt_cpufreq_vcpu __user *uvcpus = u64_to_user_ptr(args->vcpus);
-	struct kvm_virt_cpufreq_vcpu vcpu;
-	struct kvm_virt_cpufreq *dev;
-	int r;
-	u32 i;
-
-	dev = kvzalloc_flex(*dev, pages, args->nr_vcpus, GFP_KERNEL_ACCOUNT);
-	if (!dev)
-		return ERR_PTR(-ENOMEM);
-
-	kvm_iodevice_init(&dev->io, &virt_cpufreq_ops);
-	INIT_LIST_HEAD(&dev->domains);
-	dev->kvm = kvm;
-	dev->gpa = args->gpa;
-	dev->flags = args->flags;
-	dev->nr_pages = args->nr_vcpus;
-
-	for (i = 0; i < dev->nr_pages; i++) {
-		struct kvm_virt_cpufreq_page *page = &dev->pages[i];
-
-		r = -EFAULT;
-		if (copy_from_user(&vcpu, &uvcpus[i], sizeof(vcpu)))
-			goto err;
-
-		r = virt_cpufreq_check_vcpu(&vcpu);
-		if (r)
-			goto err;
-
-		page->domain = virt_cpufreq_find_or_add_domain(dev, &vcpu);
-		if (IS_ERR(page->domain)) {
-			r = PTR_ERR(page->domain);
-			goto err;
-		}
-
-		page->dev = dev;
-		page->vcpu = kvm_get_vcpu_by_id(kvm, vcpu.vcpu_id);
-		list_add_tail(&page->list, &page->domain->pages);
-	}
-
-	r = virt_cpufreq_alloc_regs(dev);
-	if (r)
-		goto err;
-
-	return dev;
-
-err:
-	virt_cpufreq_free(dev);
-	return ERR_PTR(r);
-}
-
-/*
- * The bus allows overlapping ranges, but its lookup does not cope with them, so
- * check here. Length 0 is a wildcard ioeventfd.
- */
-static bool virt_cpufreq_range_is_free(struct kvm *kvm, gpa_t addr, gpa_t end)
-{
-	struct kvm_io_bus *bus = kvm_get_bus(kvm, KVM_MMIO_BUS);
-	int i;
-
-	for (i = 0; bus && i < bus->dev_count; i++) {
-		struct kvm_io_range *range = &bus->range[i];
-
-		if (range->addr < end && addr < range->addr + max(range->len, 1))
-			return false;
-	}
-
-	return true;
-}
-
-static int virt_cpufreq_attach(struct kvm_virt_cpufreq *dev)
-{
-	u32 size = dev->nr_pages * KVM_VIRT_CPUFREQ_PAGE_SIZE;
-	u32 i;
-	int r;
-
-	guard(mutex)(&dev->kvm->slots_lock);
-
-	if (!virt_cpufreq_range_is_free(dev->kvm, dev->gpa, dev->gpa + size))
-		return -EEXIST;
-
-	for (i = 0; i < dev->nr_pages; i++) {
-		struct kvm_virt_cpufreq_page *page = &dev->pages[i];
-
-		r = -EEXIST;
-		if (rcu_access_pointer(page->vcpu->virt_cpufreq))
-			goto err;
-		rcu_assign_pointer(page->vcpu->virt_cpufreq, page);
-	}
-
-	r = kvm_io_bus_register_dev(dev->kvm, KVM_MMIO_BUS, dev->gpa, size, &dev->io);
-	if (r)
-		goto err;
-
-	/* A vCPU that already runs binds its thread when it sees this. */
-	kvm_make_all_cpus_request(dev->kvm, KVM_REQ_VIRT_CPUFREQ);
-	return 0;
-
-err:
-	virt_cpufreq_detach(dev);
-	return r;
+	/* As for sched_setattr(); the threads that run the vCPUs are of this process. */
+	return args->flags & VIRT_CPUFREQ_HINTS ? security_task_setscheduler(current) : 0;
 }
 
 /**
@@ -885,49 +746,33 @@ int kvm_vm_ioctl_create_virt_cpufreq(struct kvm *kvm, void __user *argp)
 	struct kvm_virt_cpufreq *dev;
 	struct file *file;
 	int r, fd;
-	u32 i;
 
 	if (copy_from_user(&args, argp, sizeof(args)))
 		return -EFAULT;
 
-	r = virt_cpufreq_check_args(&args);
+	r = virt_cpufreq_check_args(kvm, &args);
 	if (r)
 		return r;
 
-	dev = virt_cpufreq_alloc(kvm, &args);
-	if (IS_ERR(dev))
-		return PTR_ERR(dev);
+	dev = kvzalloc_flex(*dev, pages, args.nr_vcpus, GFP_KERNEL_ACCOUNT);
+	if (!dev)
+		return -ENOMEM;
 
-	r = -EOPNOTSUPP;
-	if (!READ_ONCE(enabled) || args.flags & ~kvm_virt_cpufreq_supported())
+	kvm_iodevice_init(&dev->io, &virt_cpufreq_ops);
+	dev->kvm = kvm;
+	dev->gpa = args.gpa;
+	dev->flags = args.flags;
+	dev->nr_pages = args.nr_vcpus;
+
+	r = virt_cpufreq_init(dev, &args);
+	if (r)
 		goto err_free;
 
-	if (args.flags & VIRT_CPUFREQ_HINTS) {
-		r = security_task_setscheduler(current);
-		if (r)
-			goto err_free;
-	}
-
-	/* Only now, because EOPNOTSUPP takes precedence. */
-	r = -ENOENT;
-	for (i = 0; i < dev->nr_pages; i++) {
-		if (!dev->pages[i].vcpu)
-			goto err_free;
-	}
-
-	if (args.flags & KVM_VIRT_CPUFREQ_NOTIFY) {
-		struct eventfd_ctx *notify = eventfd_ctx_fdget(args.notify_fd);
-
-		r = PTR_ERR_OR_ZERO(notify);
-		if (r)
-			goto err_free;
-		dev->notify = notify;
-	}
-
-	r = get_unused_fd_flags(O_CLOEXEC);
-	if (r < 0)
+	fd = get_unused_fd_flags(O_CLOEXEC);
+	if (fd < 0) {
+		r = fd;
 		goto err_free;
-	fd = r;
+	}
 
 	file = anon_inode_getfile("kvm-virt-cpufreq", &virt_cpufreq_fops, dev, O_RDONLY);
 	if (IS_ERR(file)) {
@@ -937,7 +782,6 @@ int kvm_vm_ioctl_create_virt_cpufreq(struct kvm *kvm, void __user *argp)
 
 	/* From here on the device is the file's, and its release undoes the rest. */
 	kvm_get_kvm(kvm);
-	static_branch_deferred_inc(&kvm_virt_cpufreq_used);
 	if (args.flags & VIRT_CPUFREQ_HINTS)
 		sched_enable_uclamp_hints();
 

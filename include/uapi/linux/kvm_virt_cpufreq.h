@@ -1,7 +1,9 @@
-/* SPDX-License-Identifier: GPL-2.0 WITH Linux-syscall-note */
+/* SPDX-License-Identifier: ((GPL-2.0 WITH Linux-syscall-note) OR BSD-3-Clause) */
 #ifndef _UAPI_LINUX_KVM_VIRT_CPUFREQ_H
 #define _UAPI_LINUX_KVM_VIRT_CPUFREQ_H
 
+#include <linux/ioctl.h>
+#include <linux/kvm.h>
 #include <linux/types.h>
 
 /**
@@ -20,10 +22,6 @@
  *   the vCPU is smaller than the CPU it runs on. May be set with or without
  *   %KVM_VIRT_CPUFREQ_HINT_MIN.
  *
- * %KVM_VIRT_CPUFREQ_HINT_UTIL
- *   Reserved for a floor under the threads' utilization, which excludes the
- *   other hints. KVM_CREATE_VIRT_CPUFREQ fails with EOPNOTSUPP.
- *
  * %KVM_VIRT_CPUFREQ_NOTIFY
  *   ``notify_fd`` is signalled once for each change of a performance domain's
  *   request, by a guest or by KVM_VIRT_CPUFREQ_SET_REGS, after the register pages
@@ -33,7 +31,6 @@
  */
 #define KVM_VIRT_CPUFREQ_HINT_MIN	(1U << 0)
 #define KVM_VIRT_CPUFREQ_HINT_MAX	(1U << 1)
-#define KVM_VIRT_CPUFREQ_HINT_UTIL	(1U << 2)
 #define KVM_VIRT_CPUFREQ_NOTIFY		(1U << 3)
 
 /**
@@ -56,23 +53,32 @@
 #define KVM_VIRT_CPUFREQ_MAX_PERF	64
 
 /**
+ * struct kvm_virt_cpufreq_domain - a performance domain
+ * @capacity: host capacity, 1..65535, that the highest perf value stands for. 1024
+ *	is all of the host's biggest CPU; above that, the vCPUs are bigger than any
+ *	CPU, and what they ask for beyond 1024 counts as 1024.
+ * @nr_perf: number of entries of @perf, 1..64; 1 means that there is no table
+ * @perf: performance values without a unit, strictly ascending, 1..2147483647
+ *	(Linux guests take them for kHz in a signed integer); the entries from
+ *	@nr_perf on are ignored. The table informs the guest, whose requests may be
+ *	any values from 1 to the last entry; others count as the nearest of these.
+ *
+ * The vCPUs of a domain share one request.
+ */
+struct kvm_virt_cpufreq_domain {
+	__u32 capacity;
+	__u32 nr_perf;
+	__u32 perf[KVM_VIRT_CPUFREQ_MAX_PERF];
+};
+
+/**
  * struct kvm_virt_cpufreq_vcpu - one register page
  * @vcpu_id: the vCPU whose thread the requests made through the page are about
- * @domain: performance domain, any number; pages of one domain share their
- *	request and must agree on @capacity, @nr_perf and @perf
- * @capacity: host capacity, 1..1024, that the highest perf value stands for
- * @nr_perf: number of entries of @perf, 1..64; 1 means that there is no table
- * @perf: performance values without a unit, strictly ascending, not 0; the
- *	entries from @nr_perf on are ignored. The table informs the guest, whose
- *	requests may be any values from 1 to the last entry; others count as the
- *	nearest of these.
+ * @domain: index of its performance domain
  */
 struct kvm_virt_cpufreq_vcpu {
 	__u32 vcpu_id;
 	__u32 domain;
-	__u32 capacity;
-	__u32 nr_perf;
-	__u32 perf[KVM_VIRT_CPUFREQ_MAX_PERF];
 };
 
 /**
@@ -81,8 +87,11 @@ struct kvm_virt_cpufreq_vcpu {
  *	register page i follows at @gpa + i * 4096, whatever the page size of
  *	the host. If the mapped pages are to be the memory of a memslot there,
  *	it has to be aligned to the page size of the host.
+ * @domains: user address of @nr_domains struct kvm_virt_cpufreq_domain, each of
+ *	which has at least one register page
  * @vcpus: user address of @nr_vcpus struct kvm_virt_cpufreq_vcpu, entry i for
  *	register page i
+ * @nr_domains: number of performance domains, at least 1
  * @nr_vcpus: number of register pages, at least 1
  * @flags: KVM_VIRT_CPUFREQ_*
  * @notify_fd: eventfd, with %KVM_VIRT_CPUFREQ_NOTIFY; otherwise 0
@@ -90,11 +99,13 @@ struct kvm_virt_cpufreq_vcpu {
  */
 struct kvm_create_virt_cpufreq {
 	__u64 gpa;
+	__u64 domains;
 	__u64 vcpus;
+	__u32 nr_domains;
 	__u32 nr_vcpus;
 	__u32 flags;
 	__s32 notify_fd;
-	__u32 reserved[5];
+	__u32 reserved[4];
 };
 
 /**
@@ -115,5 +126,9 @@ struct kvm_virt_cpufreq_regs {
 	__u32 perftbl_sel;
 	__u32 reserved;
 };
+
+/* On a VM, with KVM_CAP_VIRT_CPUFREQ; the second on the descriptor of the first */
+#define KVM_CREATE_VIRT_CPUFREQ	_IOW(KVMIO, 0xd6, struct kvm_create_virt_cpufreq)
+#define KVM_VIRT_CPUFREQ_SET_REGS	_IOW(KVMIO, 0xd7, struct kvm_virt_cpufreq_regs)
 
 #endif /* _UAPI_LINUX_KVM_VIRT_CPUFREQ_H */

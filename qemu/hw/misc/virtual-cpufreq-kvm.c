@@ -11,7 +11,7 @@
 #include "hw/misc/virtual-cpufreq.h"
 #include "system/kvm.h"
 
-#include <linux/kvm.h>
+#include <linux/kvm_virt_cpufreq.h>
 #include <sys/mman.h>
 
 QEMU_BUILD_BUG_ON(VIRTUAL_CPUFREQ_PAGE_SIZE != KVM_VIRT_CPUFREQ_PAGE_SIZE);
@@ -58,10 +58,13 @@ static bool kvm_serves(VirtualCpufreqState *s, Error **errp)
 static int create(VirtualCpufreqState *s, hwaddr gpa, Error **errp)
 {
     ERRP_GUARD();
+    g_autofree struct kvm_virt_cpufreq_domain *domains =
+        g_new0(struct kvm_virt_cpufreq_domain, s->nr_pages);
     g_autofree struct kvm_virt_cpufreq_vcpu *vcpus =
         g_new0(struct kvm_virt_cpufreq_vcpu, s->nr_pages);
     struct kvm_create_virt_cpufreq args = {
         .gpa = gpa,
+        .domains = (uintptr_t)domains,
         .vcpus = (uintptr_t)vcpus,
         .nr_vcpus = s->nr_pages,
         .flags = hint_flags(s->hint),
@@ -71,12 +74,16 @@ static int create(VirtualCpufreqState *s, hwaddr gpa, Error **errp)
 
     for (i = 0; i < s->nr_pages; i++) {
         const VirtualCpufreqConfig *config = &s->config[i];
+        struct kvm_virt_cpufreq_domain *domain = &domains[config->domain];
 
         vcpus[i].vcpu_id = kvm_arch_vcpu_id(s->pages[i].cpu);
         vcpus[i].domain = config->domain;
-        vcpus[i].capacity = config->capacity;
-        vcpus[i].nr_perf = config->nr_perf;
-        memcpy(vcpus[i].perf, config->perf, sizeof(vcpus[i].perf));
+
+        /* The same for all pages of a domain; each domain has one. */
+        domain->capacity = config->capacity;
+        domain->nr_perf = config->nr_perf;
+        memcpy(domain->perf, config->perf, sizeof(domain->perf));
+        args.nr_domains = MAX(args.nr_domains, config->domain + 1);
     }
 
     fd = kvm_vm_ioctl(kvm_state, KVM_CREATE_VIRT_CPUFREQ, &args);

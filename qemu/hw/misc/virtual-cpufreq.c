@@ -194,10 +194,11 @@ static bool virtual_cpufreq_set_perf(VirtualCpufreqConfig *config,
         if (config->nr_perf == VIRTUAL_CPUFREQ_MAX_PERF) {
             break;
         }
-        if (perf->value < 1 || perf->value > UINT32_MAX) {
+        /* Linux guests take them for kHz in a signed integer. */
+        if (perf->value < 1 || perf->value > INT32_MAX) {
             error_setg(errp, "domains[%" PRIu32 "].perf: %" PRId64
-                       " is not within 1..%" PRIu32, config->domain,
-                       perf->value, UINT32_MAX);
+                       " is not within 1..%" PRId32, config->domain,
+                       perf->value, INT32_MAX);
             return false;
         }
         if (perf->value <= last) {
@@ -224,6 +225,11 @@ static bool virtual_cpufreq_set_cpus(VirtualCpufreqState *s,
                                      unsigned long *seen, Error **errp)
 {
     intList *cpu;
+
+    if (!domain->cpus) {
+        error_setg(errp, "domains[%" PRIu32 "].cpus: no CPU", config->domain);
+        return false;
+    }
 
     for (cpu = domain->cpus; cpu; cpu = cpu->next) {
         if (cpu->value < 0 || cpu->value >= s->nr_pages) {

@@ -452,15 +452,15 @@ static void test_refused_domains(void)
     assert_refused(ONE_CPU("\"perf\":[]"),
                    "domains[0].perf: number of values is not within 1..64");
     assert_refused(ONE_CPU("\"perf\":[0,1]"),
-                   "domains[0].perf: 0 is not within 1..4294967295");
+                   "domains[0].perf: 0 is not within 1..2147483647");
     assert_refused(ONE_CPU("\"perf\":[-1]"),
-                   "domains[0].perf: -1 is not within 1..4294967295");
+                   "domains[0].perf: -1 is not within 1..2147483647");
     assert_refused(ONE_CPU("\"perf\":[5,5]"),
                    "domains[0].perf: 5 after 5: values must be strictly "
                    "ascending");
     assert_refused(ONE_CPU("\"perf\":[5,4]"), "domains[0].perf: 4 after 5: ");
-    assert_refused(ONE_CPU("\"perf\":[4294967296]"),
-                   "domains[0].perf: 4294967296 is not within 1..4294967295");
+    assert_refused(ONE_CPU("\"perf\":[2147483648]"),
+                   "domains[0].perf: 2147483648 is not within 1..2147483647");
 
     too_long = g_strdup_printf(ONE_CPU("\"perf\":%s"), long_table);
     assert_refused(too_long,

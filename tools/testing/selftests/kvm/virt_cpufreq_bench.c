@@ -172,11 +172,10 @@ static void bench_open_device(struct bench *b, u32 flags, u32 first_vcpu)
 	bench_close_device(b);
 	vcf_args_init(&args, b->nr_pages, flags);
 	args.create.gpa = DEV_GPA;
-	for (i = 0; i < b->nr_pages; i++) {
+	args.domain[0].nr_perf = 1;
+	args.domain[0].perf[0] = PERF_MAX;
+	for (i = 0; i < b->nr_pages; i++)
 		args.page[i].vcpu_id = first_vcpu + i;
-		args.page[i].nr_perf = 1;
-		args.page[i].perf[0] = PERF_MAX;
-	}
 	b->dev_fd = vcf_create(b->vm, &args);
 }
 

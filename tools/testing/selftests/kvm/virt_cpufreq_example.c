@@ -13,7 +13,7 @@
 #include <sys/ioctl.h>
 #include <sys/mman.h>
 #include <unistd.h>
-#include <linux/kvm.h>
+#include <linux/kvm_virt_cpufreq.h>
 
 #define RAM_GPA		0x40000000
 #define REGS_GPA	0x10000000
@@ -36,19 +36,23 @@ static int check(int ret, const char *what)
 	exit(1);
 }
 
-/* What it takes: a description of each vCPU, the flags, and one ioctl. */
+/* What it takes: a description of domains and vCPUs, the flags, and one ioctl. */
 static int create_virt_cpufreq(int vm)
 {
-	struct kvm_virt_cpufreq_vcpu vcpu = {
-		.vcpu_id = 0,
-		.domain = 0,
+	struct kvm_virt_cpufreq_domain domain = {
 		.capacity = 1024,	/* what 1000 stands for: all of the biggest CPU */
 		.nr_perf = 3,
 		.perf = { 200, 600, 1000 },
 	};
+	struct kvm_virt_cpufreq_vcpu vcpu = {
+		.vcpu_id = 0,
+		.domain = 0,
+	};
 	struct kvm_create_virt_cpufreq args = {
 		.gpa = REGS_GPA,
+		.domains = (uintptr_t)&domain,
 		.vcpus = (uintptr_t)&vcpu,
+		.nr_domains = 1,
 		.nr_vcpus = 1,
 		.flags = KVM_VIRT_CPUFREQ_HINT_MIN,
 	};

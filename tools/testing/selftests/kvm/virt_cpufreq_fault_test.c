@@ -126,7 +126,7 @@ FIXTURE_SETUP(fault)
 	self->eventfd = eventfd(0, EFD_NONBLOCK);
 	vcf_args_init(&self->args, NR_PAGES, VCF_ALL_FLAGS);
 	self->args.create.notify_fd = self->eventfd;
-	self->args.page[2].domain = 1;
+	vcf_args_set_domain(&self->args, 2, 1);
 	self->nr_areas = vcf_nr_areas();
 	list_fds(self->fds, sizeof(self->fds));
 }

@@ -5,6 +5,7 @@
  * The frequencies are those of test_modules/test_cpufreq.c, which also tells when
  * and by whom they were changed.
  */
+#include <limits.h>
 #include <sched.h>
 
 #include "kvm_test_harness.h"
@@ -26,6 +27,191 @@ struct transition {
 	pid_t pid;
 	char context[16];
 };
+
+static void forget_transitions(void)
+{
+	vcf_write_file(TRANSITIONS, "\n");
+}
+
+/*
+ * Find a transition that happened between two moments, of a certain policy or, with
+ * -1, of any; false if there is none.
+ */
+static bool find_transition(u64 after, u64 before, int policy, u32 new, struct transition *t)
+{
+	bool found = false;
+	char line[256];
+	FILE *file;
+	u32 nr;
+
+	file = fopen(TRANSITIONS, "r");
+	TEST_ASSERT(file, "No " TRANSITIONS);
+	while (!found && fgets(line, sizeof(line), file)) {
+		found = sscanf(line, "%u %lu %u %u %u %u %d %15s", &nr, &t->counter,
+			       &t->policy, &t->old, &t->new, &t->cpu, &t->pid,
+			       t->context) == 8 &&
+			t->counter > after && t->counter < before &&
+			(policy < 0 || t->policy == policy) && t->new == new;
+	}
+	fclose(file);
+
+	return found;
+}
+
+/*
+ * Clamps as such, of threads that are busy or visit them on their CPU, the last one of
+ * the host.
+ */
+FIXTURE(clamps) {
+	struct vcf_worker workers[2], visitor;
+	int cpu;
+	u32 stop;
+};
+
+#define NEXT_TO_HIGHEST	1700000
+
+FIXTURE_SETUP(clamps)
+{
+	int i, nr_cpus = vcf_nr_cpus();
+
+	/* Who looks on, here, has a say on its CPU. */
+	if (nr_cpus < 2)
+		SKIP(return, "needs 2 CPUs");
+	if (!vcf_load_module("test_cpufreq", "freqs=500000,1000000,1700000,2000000 shared=0"))
+		SKIP(return, "no test_cpufreq.ko");
+	if (access(TRANSITIONS, W_OK))
+		SKIP(return, "no debugfs");
+	vcf_set_governor(nr_cpus, "schedutil");
+	vcf_write_file(VCF_CPUFREQ "schedutil/rate_limit_us", "0");
+
+	self->cpu = nr_cpus - 1;
+	vcf_pin(0, 0);
+	for (i = 0; i < 2; i++) {
+		vcf_worker_start(&self->workers[i]);
+		vcf_pin(self->workers[i].tid, self->cpu);
+	}
+	vcf_worker_start(&self->visitor);
+	vcf_pin(self->visitor.tid, self->cpu);
+}
+
+FIXTURE_TEARDOWN_PARENT(clamps)
+{
+	if (!vcf_host_has_freqs())
+		return;
+	vcf_set_governor(vcf_nr_cpus(), "performance");
+	vcf_unload_module("test_cpufreq");
+}
+
+static void be_busy(void *stop)
+{
+	while (!READ_ONCE(*(u32 *)stop))
+		;
+}
+
+static void stop_being_busy(struct _test_data_clamps *self, int nr)
+{
+	int i;
+
+	WRITE_ONCE(self->stop, 1);
+	for (i = 0; i < nr; i++)
+		vcf_worker_wait(&self->workers[i]);
+	WRITE_ONCE(self->stop, 0);
+}
+
+static void be_busy_for_a_moment(void *unused)
+{
+	struct timespec start;
+
+	clock_gettime(CLOCK_MONOTONIC, &start);
+	while (timespec_to_ns(timespec_elapsed(start)) < 1000000)
+		;
+}
+
+/* The CPU's frequency changes to that one, now or soon. */
+static bool becomes(struct _test_data_clamps *self, u32 freq)
+{
+	struct transition t;
+	int tries;
+
+	for (tries = 0; tries < 20; tries++) {
+		if (find_transition(0, -1UL, self->cpu, freq, &t))
+			return true;
+		usleep(20000);
+	}
+	return false;
+}
+
+/* It needs clamps that have not been used since the host booted, so it comes first. */
+TEST_F(clamps, that_go_on_count_a_task_that_never_sleeps)
+{
+	struct transition t;
+
+	forget_transitions();
+	vcf_worker_post(&self->workers[0], be_busy, &self->stop);
+	ASSERT_TRUE(becomes(self, HIGHEST));
+
+	/* Another one, which is held down: it must not take the first one along. */
+	vcf_worker_post(&self->workers[1], be_busy, &self->stop);
+	ASSERT_EQ(0, vcf_set_uclamp(self->workers[1].tid, 0, 256));
+	forget_transitions();
+	usleep(400000);
+	EXPECT_FALSE(find_transition(0, -1UL, self->cpu, LOWEST, &t));
+
+	/* Until it is alone. */
+	stop_being_busy(self, 2);
+	vcf_worker_post(&self->workers[1], be_busy, &self->stop);
+	EXPECT_TRUE(becomes(self, LOWEST));
+	WRITE_ONCE(self->stop, 1);
+	vcf_worker_wait(&self->workers[1]);
+}
+
+/* Below the last bucket, which is that of all tasks without a maximum */
+TEST_F(clamps, with_a_high_maximum_hold_down_again_after_an_ordinary_task_ran)
+{
+	struct transition up, down;
+	int i, raised = 0;
+
+	ASSERT_EQ(0, vcf_set_uclamp(self->workers[0].tid, 0, 850));
+	forget_transitions();
+	vcf_worker_post(&self->workers[0], be_busy, &self->stop);
+	ASSERT_TRUE(becomes(self, NEXT_TO_HIGHEST));
+	for (i = 0; i < 30; i++) {
+		forget_transitions();
+		vcf_worker_call(&self->visitor, be_busy_for_a_moment, NULL);
+		usleep(30000);
+		if (!find_transition(0, -1UL, self->cpu, HIGHEST, &up))
+			continue;
+		raised++;
+		EXPECT_TRUE(find_transition(up.counter, -1UL, self->cpu, NEXT_TO_HIGHEST, &down));
+	}
+	EXPECT_LE(1, raised);
+	stop_being_busy(self, 1);
+}
+
+/* What sched-util-clamp.rst says of a bucket; both values are of the same one. */
+TEST_F(clamps, that_fall_within_a_bucket_stay_until_it_is_empty)
+{
+	struct transition t;
+	int i;
+
+	for (i = 0; i < 2; i++)
+		ASSERT_EQ(0, vcf_set_uclamp(self->workers[i].tid, 0, 538));
+	forget_transitions();
+	for (i = 0; i < 2; i++)
+		vcf_worker_post(&self->workers[i], be_busy, &self->stop);
+	ASSERT_TRUE(becomes(self, NEXT_TO_HIGHEST));
+	forget_transitions();
+	for (i = 0; i < 2; i++)
+		ASSERT_EQ(0, vcf_set_uclamp(self->workers[i].tid, 0, 512));
+	usleep(400000);
+	EXPECT_FALSE(find_transition(0, -1UL, self->cpu, MIDDLE, &t));
+
+	stop_being_busy(self, 2);
+	for (i = 0; i < 2; i++)
+		vcf_worker_post(&self->workers[i], be_busy, &self->stop);
+	EXPECT_TRUE(becomes(self, MIDDLE));
+	stop_being_busy(self, 2);
+}
 
 /* A vCPU, its thread, and the CPU that it is pinned to */
 FIXTURE(freq) {
@@ -105,9 +291,9 @@ FIXTURE_SETUP(freq)
 
 	vcf_args_init(&self->args, 2, VCF_HINT_MINMAX);
 	for (i = 0; i < 2; i++) {
-		self->args.page[i].domain = i;
-		self->args.page[i].nr_perf = ARRAY_SIZE(freqs);
-		memcpy(self->args.page[i].perf, freqs, sizeof(freqs));
+		vcf_args_set_domain(&self->args, i, i);
+		self->args.domain[i].nr_perf = ARRAY_SIZE(freqs);
+		memcpy(self->args.domain[i].perf, freqs, sizeof(freqs));
 	}
 }
 
@@ -138,36 +324,6 @@ static void end_device(struct _test_data_freq *self, bool slot)
 		vcf_slot_remove(self->vm);
 	vcf_unmap(self->map, self->args.create.nr_vcpus);
 	close(self->fd);
-}
-
-static void forget_transitions(void)
-{
-	vcf_write_file(TRANSITIONS, "\n");
-}
-
-/*
- * Find a transition that happened between two moments, of a certain policy or, with
- * -1, of any; false if there is none.
- */
-static bool find_transition(u64 after, u64 before, int policy, u32 new, struct transition *t)
-{
-	bool found = false;
-	char line[256];
-	FILE *file;
-	u32 nr;
-
-	file = fopen(TRANSITIONS, "r");
-	TEST_ASSERT(file, "No " TRANSITIONS);
-	while (!found && fgets(line, sizeof(line), file)) {
-		found = sscanf(line, "%u %lu %u %u %u %u %d %15s", &nr, &t->counter,
-			       &t->policy, &t->old, &t->new, &t->cpu, &t->pid,
-			       t->context) == 8 &&
-			t->counter > after && t->counter < before &&
-			(policy < 0 || t->policy == policy) && t->new == new;
-	}
-	fclose(file);
-
-	return found;
 }
 
 /* What runs on a worker */
@@ -404,6 +560,7 @@ TEST_F(freq, of_a_vcpu_inside_the_guest_is_raised_by_its_own_thread)
 		SKIP(return, "needs 3 CPUs");
 
 	self->args.page[1].domain = 0;
+	self->args.create.nr_domains = 1;
 	make_device(self, variant->slot);
 	vcf_worker_spin(&self->workers[1], self->vcpus[1]);
 	/* Another thread on that CPU may have raised it just then. */
@@ -606,17 +763,21 @@ TEST_F(freq, in_cur_perf_is_scaled_to_the_table_and_kept_in_it)
 		{ 1000, 1000,	256,		1000 },
 		{ 1024, 3,	1,		3 },
 		{ 1024, 1,	1,		1 },
-		{ 1024, -1U,	1073741823,	-1U },
-		{ 1,	-1U,	-1U,		-1U },
+		{ 2048, 1000,	125,		500 },
+		{ 65535, 1000,	3,		15 },
+		{ 65535, 1,	1,		1 },
+		{ 1024, INT_MAX, 536870911,	INT_MAX },
+		{ 1,	INT_MAX, INT_MAX,	INT_MAX },
 	};
 	int i;
 
 	vcf_set_governor(self->nr_cpus, "userspace");
 	for (i = 0; i < ARRAY_SIZE(rows); i++) {
+		self->args.create.nr_domains = 1;
 		self->args.create.nr_vcpus = 1;
-		self->args.page[0].capacity = rows[i].capacity;
-		self->args.page[0].nr_perf = 1;
-		self->args.page[0].perf[0] = rows[i].highest;
+		self->args.domain[0].capacity = rows[i].capacity;
+		self->args.domain[0].nr_perf = 1;
+		self->args.domain[0].perf[0] = rows[i].highest;
 		make_device(self, variant->slot);
 
 		set_speed(variant->shared ? 0 : self->cpus[0], LOWEST);

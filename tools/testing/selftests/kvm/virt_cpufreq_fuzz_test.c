@@ -26,11 +26,10 @@
 /* The model of a device; it is there as long as anything of the device is. */
 struct dev {
 	struct kvm_create_virt_cpufreq create;
-	struct kvm_virt_cpufreq_vcpu page[FUZZ_PAGES];
+	struct fuzz_desc desc;
 	u32 request[FUZZ_PAGES];
 	u32 sel[FUZZ_PAGES];
 	u32 applied[FUZZ_PAGES];
-	u32 bound[FUZZ_PAGES];		/* serial number of the thread */
 	int fds[NR_FDS];
 	u32 nr_fds;
 	u32 nr_handed;			/* descriptors that the other process has */
@@ -50,7 +49,6 @@ struct view {
 /* A thread that runs vCPUs, and whose hint it has */
 struct thread {
 	struct vcf_worker worker;
-	u32 serial;
 	struct dev *dev;
 	u32 page;
 	u32 own_min, own_max;
@@ -62,18 +60,14 @@ static struct view views[NR_VIEWS];
 static struct thread threads[FUZZ_VCPUS];
 static struct kvm_ioeventfd ioeventfds[NR_IOEVENTFDS];	/* fd 0: not there */
 static bool enabled;
-static u32 nr_serials;
+static bool requested[FUZZ_VCPUS];	/* the vCPU is to look at its hint */
 static u64 nr_requests[FUZZ_VCPUS], nr_hints[FUZZ_VCPUS];
 static int peer;
 
+/* A mapping holds it as a descriptor does. */
 static bool is_live(const struct dev *dev)
 {
-	return dev->nr_fds || dev->nr_handed;
-}
-
-static bool is_used(const struct dev *dev)
-{
-	return is_live(dev) || dev->nr_views || dev->slot;
+	return dev->nr_fds || dev->nr_handed || dev->nr_views || dev->slot;
 }
 
 static size_t dev_size(const struct dev *dev)
@@ -116,7 +110,7 @@ static struct dev *dev_of_vcpu(u32 id, u32 *page)
 
 	for (dev = devs; dev < devs + NR_DEVS; dev++) {
 		for (*page = 0; is_live(dev) && *page < dev->create.nr_vcpus; ++*page) {
-			if (dev->page[*page].vcpu_id == id)
+			if (dev->desc.page[*page].vcpu_id == id)
 				return dev;
 		}
 	}
@@ -130,7 +124,7 @@ static struct dev *random_dev(bool live)
 	for (i = 0; i < NR_DEVS; i++) {
 		struct dev *dev = &devs[(begin + i) % NR_DEVS];
 
-		if (live ? dev->nr_fds : !is_used(dev))
+		if (live ? dev->nr_fds : !is_live(dev))
 			return dev;
 	}
 	return NULL;
@@ -141,41 +135,60 @@ static int random_fd(const struct dev *dev)
 	return dev->fds[fuzz_rnd(dev->nr_fds)];
 }
 
-static void model_request(struct dev *dev, u32 page, u32 request)
+static int util_of(const struct dev *dev, u32 page, u32 request)
 {
+	return request ? (int)vcf_util(fuzz_domain(&dev->desc, page), request) : -1;
+}
+
+static void model_apply(struct dev *dev, u32 page)
+{
+	dev->applied[page] = dev->request[page];
+	nr_hints[dev->desc.page[page].vcpu_id]++;
+}
+
+/* @id: the vCPU that stores, or FUZZ_VCPUS */
+static void model_request(struct dev *dev, u32 page, u32 request, u32 id)
+{
+	bool changed = dev->create.flags & VCF_HINT_MINMAX &&
+		       util_of(dev, page, request) != util_of(dev, page, dev->request[page]);
 	u32 i;
 
 	if (dev->request[page] == request)
 		return;
 	for (i = 0; i < dev->create.nr_vcpus; i++) {
-		if (dev->page[i].domain == dev->page[page].domain)
-			dev->request[i] = request;
+		if (dev->desc.page[i].domain != dev->desc.page[page].domain)
+			continue;
+		dev->request[i] = request;
+		if (changed && dev->desc.page[i].vcpu_id == id)
+			model_apply(dev, i);
+		else if (changed)
+			requested[dev->desc.page[i].vcpu_id] = true;
 	}
 	if (dev->eventfd >= 0)
 		fuzz.eventfds[dev->eventfd].signals++;
 }
 
-/* The thread enters the guest as this vCPU. */
-static void model_enter(struct thread *thread, u32 id)
+/* The thread runs this vCPU. */
+static void model_run(struct thread *thread, u32 id)
 {
 	struct dev *dev;
 	u32 i, page;
 
 	dev = dev_of_vcpu(id, &page);
-	if (!dev || !(dev->create.flags & VCF_HINT_MINMAX))
+	if (dev && !(dev->create.flags & VCF_HINT_MINMAX))
+		dev = NULL;
+	if (!requested[id] && thread->dev == dev && (!dev || thread->page == page))
 		return;
-	if (dev->bound[page] != thread->serial) {
-		dev->bound[page] = thread->serial;
-		dev->applied[page] = 0;
-		for (i = 0; i < FUZZ_VCPUS; i++) {
-			if (threads[i].dev == dev && threads[i].page == page)
-				threads[i].dev = NULL;
-		}
+
+	requested[id] = false;
+	for (i = 0; dev && i < FUZZ_VCPUS; i++) {
+		if (threads[i].dev == dev && threads[i].page == page)
+			threads[i].dev = NULL;
 	}
-	nr_hints[id] += dev->applied[page] != dev->request[page];
-	dev->applied[page] = dev->request[page];
 	thread->dev = dev;
 	thread->page = page;
+	if (dev)
+		model_apply(dev, page);
 }
 
 /* Some reference to the device is gone. */
@@ -192,22 +205,27 @@ static void model_put(struct dev *dev)
 /* cur_perf is the host's affair, if it is in range. */
 static bool is_reg(const struct dev *dev, u32 page, u32 reg, u32 val)
 {
-	const struct kvm_virt_cpufreq_vcpu *p = &dev->page[page];
-	u32 sel = dev->sel[page];
+	const struct kvm_virt_cpufreq_domain *domain;
+	u32 sel;
 
-	switch (page < dev->create.nr_vcpus ? reg : REG_END) {
+	if (page >= dev->create.nr_vcpus)
+		return !val;
+
+	domain = fuzz_domain(&dev->desc, page);
+	sel = dev->sel[page];
+	switch (reg) {
 	case REG_CUR_PERF:
-		return val >= 1 && val <= fuzz_highest(p);
+		return val >= 1 && val <= vcf_highest(domain);
 	case REG_SET_PERF:
 		return val == dev->request[page];
 	case REG_PERFTBL_LEN:
-		return val == p->nr_perf;
+		return val == domain->nr_perf;
 	case REG_PERFTBL_SEL:
 		return val == sel;
 	case REG_PERFTBL_RD:
-		return val == (sel < p->nr_perf ? p->perf[sel] : 0);
+		return val == (sel < domain->nr_perf ? domain->perf[sel] : 0);
 	case REG_PERF_DOMAIN:
-		return val == p->domain;
+		return val == dev->desc.page[page].domain;
 	default:
 		return !val;
 	}
@@ -247,7 +265,7 @@ static void check_thread(const struct thread *thread)
 	struct vcf_uclamp uclamp;
 
 	if (dev && dev->applied[thread->page]) {
-		u32 util = vcf_util(&dev->page[thread->page], dev->applied[thread->page]);
+		u32 util = util_of(dev, thread->page, dev->applied[thread->page]);
 
 		if (dev->create.flags & KVM_VIRT_CPUFREQ_HINT_MIN)
 			min = max(thread->own_min, min(util, thread->own_max));
@@ -304,14 +322,13 @@ static u64 create_errors(struct dev *dev)
 	u32 i, page;
 	u64 errors;
 
-	errors = fuzz_structural_errors(&args, dev->page);
+	errors = fuzz_args_errors(&args, &dev->desc) | fuzz_notify_errors(&args.create);
+	if (!enabled)
+		errors |= fuzz_error(EOPNOTSUPP);
 	if (errors)
 		return errors;
-	if (!enabled || args.create.flags & KVM_VIRT_CPUFREQ_HINT_UTIL)
-		return fuzz_error(EOPNOTSUPP);
-	errors = fuzz_other_errors(&args.create, dev->page);
 	for (i = 0; i < args.create.nr_vcpus; i++)
-		errors |= dev_of_vcpu(dev->page[i].vcpu_id, &page) ? fuzz_error(EEXIST) : 0;
+		errors |= dev_of_vcpu(dev->desc.page[i].vcpu_id, &page) ? fuzz_error(EEXIST) : 0;
 	if (overlaps(args.create.gpa, args.create.nr_vcpus * VCF_PAGE_SIZE))
 		errors |= fuzz_error(EEXIST);
 	return errors;
@@ -319,12 +336,11 @@ static u64 create_errors(struct dev *dev)
 
 static void model_create(struct dev *dev, int fd)
 {
-	struct kvm_virt_cpufreq_vcpu pages[FUZZ_PAGES];
+	struct fuzz_desc desc = dev->desc;
 	u32 i;
 
-	memcpy(pages, dev->page, sizeof(pages));
 	memset(dev, 0, sizeof(*dev));
-	memcpy(dev->page, pages, sizeof(pages));
+	dev->desc = desc;
 	dev->create = args.create;
 	dev->fds[dev->nr_fds++] = fd;
 	dev->eventfd = -1;
@@ -381,7 +397,7 @@ static void op_create(void)
 
 static void op_create_at_bad_address(void)
 {
-	void *const addresses[] = { NULL, (void *)(-1UL << 48), args.hole - 4, args.hole };
+	void *const addresses[] = { NULL, (void *)(-1UL << 48), args.page_hole - 4, args.page_hole };
 	void *address = addresses[fuzz_rnd(ARRAY_SIZE(addresses))];
 
 	fuzz_note("create from %p", address);
@@ -439,15 +455,15 @@ static void op_set_regs(void)
 	nr = dev->create.nr_vcpus;
 	regs = (struct kvm_virt_cpufreq_regs) {
 		.index = fuzz_rnd(8) ? fuzz_rnd(nr) : nr + fuzz_rnd(2) * fuzz_rnd_u32(),
-		.set_perf = fuzz_rnd(2) ? fuzz_highest(&dev->page[0]) : fuzz_rnd_u32(),
+		.set_perf = fuzz_rnd(2) ? fuzz_highest(&dev->desc, 0) : fuzz_rnd_u32(),
 		.perftbl_sel = fuzz_rnd(2) ? fuzz_rnd(65) : fuzz_rnd_u32(),
 		.reserved = fuzz_rnd(16) ? 0 : fuzz_rnd_u32(),
 	};
 	fits = regs.index < nr;
-	if (!fits || regs.reserved || regs.set_perf > fuzz_highest(&dev->page[regs.index]))
+	if (!fits || regs.reserved || regs.set_perf > fuzz_highest(&dev->desc, regs.index))
 		errors |= fuzz_error(EINVAL);
 	if (!fuzz_rnd(16)) {
-		address = fuzz_rnd(2) ? NULL : args.hole - 4;
+		address = fuzz_rnd(2) ? NULL : args.page_hole - 4;
 		errors = fuzz_error(EFAULT);
 	}
 	r = fuzz_result(ioctl(random_fd(dev), KVM_VIRT_CPUFREQ_SET_REGS, address));
@@ -456,7 +472,7 @@ static void op_set_regs(void)
 	fuzz_expect(r, errors);
 	if (r)
 		return;
-	model_request(dev, regs.index, regs.set_perf);
+	model_request(dev, regs.index, regs.set_perf, FUZZ_VCPUS);
 	dev->sel[regs.index] = regs.perftbl_sel;
 }
 
@@ -572,6 +588,7 @@ static void unmap(struct view *view)
 	fuzz_note("munmap %p", view->addr);
 	fuzz_try(munmap(view->addr, getpagesize()), 0);
 	view->dev->nr_views--;
+	model_put(view->dev);
 	view->dev = NULL;
 }
 
@@ -688,6 +705,7 @@ static void remove_slot(struct dev *dev)
 	vm_set_user_memory_region(fuzz.vm, FIRST_SLOT + index_of(dev), 0, dev->create.gpa, 0, NULL);
 	munmap(dev->slot, dev_size(dev));
 	dev->slot = NULL;
+	model_put(dev);
 }
 
 static void op_slot(void)
@@ -779,7 +797,8 @@ static void check_store(const struct fuzz_access *a)
 	page = (a->gpa - dev->create.gpa) / VCF_PAGE_SIZE;
 	if (reg == REG_SET_PERF) {
 		nr_requests[a->vcpu->id]++;
-		model_request(dev, page, clamp(val, 1U, fuzz_highest(&dev->page[page])));
+		model_request(dev, page, clamp(val, 1U, fuzz_highest(&dev->desc, page)),
+			      a->vcpu->id);
 	} else if (reg == REG_PERFTBL_SEL) {
 		dev->sel[page] = val;
 	}
@@ -805,13 +824,13 @@ static void op_guest(void)
 	fuzz_make_access(&a, random_page());
 	fuzz_note("vCPU %u on thread %u: %s %u bytes at %#lx: %#lx", a.vcpu->id, i,
 		  a.store ? "store" : "load", a.size, (ulong)a.gpa, (ulong)a.val);
-	model_enter(&threads[i], a.vcpu->id);
+	model_run(&threads[i], a.vcpu->id);
 	vcf_worker_call(&threads[i].worker, fuzz_do_access, &a);
 	if (a.store)
 		check_store(&a);
 	else
 		check_load(&a);
-	model_enter(&threads[i], a.vcpu->id);
+	model_run(&threads[i], a.vcpu->id);
 	check_thread(&threads[i]);
 }
 
@@ -830,7 +849,6 @@ static void op_own_clamps(void)
 static void start_thread(struct thread *thread)
 {
 	vcf_worker_start(&thread->worker);
-	thread->serial = ++nr_serials;
 	thread->dev = NULL;
 	thread->own_min = 0;
 	thread->own_max = 1024;
@@ -1127,6 +1145,7 @@ TEST_F_TIMEOUT(model, foretells_every_operation, 7200)
 		enabled = true;
 		memset(nr_requests, 0, sizeof(nr_requests));
 		memset(nr_hints, 0, sizeof(nr_hints));
+		memset(requested, 0, sizeof(requested));
 		for (i = 0; i < FUZZ_VCPUS; i++)
 			start_thread(&threads[i]);
 

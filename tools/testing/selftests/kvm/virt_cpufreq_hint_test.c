@@ -5,6 +5,7 @@
  * A thread's clamps are read from /proc/<tid>/sched, which shows those in effect
  * beside the thread's own.
  */
+#include <limits.h>
 #include <fcntl.h>
 #include <sched.h>
 #include <sys/prctl.h>
@@ -28,8 +29,8 @@
 #define NO_HINT_MIN	0
 #define NO_HINT_MAX	1024
 
-/* Argument of a test program that was executed by a hinted thread */
-#define EXPECT_NO_HINT	"--expect-no-hint"
+/* Argument of a test program that was executed by a hinted thread: its descriptor follows */
+#define EXPECT_HINT_UNTIL_CLOSE	"--expect-hint-until-close"
 
 /* The rule by which a hint and the thread's own clamps make the effective ones */
 static struct vcf_uclamp expected_uclamp(u32 min, u32 max, u32 flags, u32 util)
@@ -57,6 +58,17 @@ do {									\
 /* A thread without clamps of its own */
 #define EXPECT_HINT(tid, flags, util)	\
 	EXPECT_UCLAMP(tid, expected_uclamp(NO_HINT_MIN, NO_HINT_MAX, flags, util))
+/* The hint as such, whatever becomes of it */
+#define EXPECT_SHOWN(tid, flags, util)						\
+do {										\
+	struct vcf_uclamp __have = vcf_uclamp(tid);				\
+										\
+	EXPECT_EQ((flags) & KVM_VIRT_CPUFREQ_HINT_MIN ? (util) : NO_HINT_MIN,	\
+		  __have.hint_min);						\
+	EXPECT_EQ((flags) & KVM_VIRT_CPUFREQ_HINT_MAX ? (util) : NO_HINT_MAX,	\
+		  __have.hint_max);						\
+} while (0)
+
 #define EXPECT_HINT_MIN(tid, util)	EXPECT_HINT(tid, KVM_VIRT_CPUFREQ_HINT_MIN, util)
 #define EXPECT_NO_HINT_ON(tid)		EXPECT_HINT(tid, 0, 0)
 
@@ -185,6 +197,7 @@ TEST_F(hint, stays_within_the_threads_own_clamps)
 			vcf_set_perf(self->vcpu, 0, perfs[j]);
 			EXPECT_UCLAMP(self->tid,
 				      expected_uclamp(min, max, variant->flags, perfs[j]));
+			EXPECT_SHOWN(self->tid, variant->flags, perfs[j]);
 		}
 	}
 }
@@ -268,8 +281,8 @@ TEST_F(hint, is_counted)
 	vcf_store(self->vcpu, VCF_REG(0, REG_PERFTBL_SEL), 3);
 
 	EXPECT_EQ(5, vcpu_get_stat(self->vcpu, virt_cpufreq_requests));
-	EXPECT_EQ(has_hints ? 3 : 0, vcpu_get_stat(self->vcpu, virt_cpufreq_hints));
-	EXPECT_EQ(0, vcpu_get_stat(self->vcpu, virt_cpufreq_refused));
+	/* One when the thread begins to run the vCPU: it is none then. */
+	EXPECT_EQ(has_hints ? 4 : 0, vcpu_get_stat(self->vcpu, virt_cpufreq_hints));
 }
 
 TEST_F(hint, is_not_inherited_by_a_child)
@@ -284,7 +297,8 @@ TEST_F(hint, is_not_inherited_by_a_child)
 	if (!pid) {
 		struct vcf_uclamp uclamp = vcf_uclamp(vcf_gettid());
 
-		_exit(uclamp.eff_min != NO_HINT_MIN || uclamp.eff_max != NO_HINT_MAX);
+		_exit(uclamp.eff_min != NO_HINT_MIN || uclamp.eff_max != NO_HINT_MAX ||
+		      uclamp.hint_min != NO_HINT_MIN || uclamp.hint_max != NO_HINT_MAX);
 	}
 	ASSERT_EQ(pid, waitpid(pid, &status, 0));
 	EXPECT_EQ(0, status);
@@ -296,8 +310,10 @@ TEST_F(hint, is_not_inherited_by_a_child)
 	EXPECT_HINT(self->tid, variant->flags, 512);
 }
 
-TEST_F(hint, is_not_there_after_exec)
+/* As the thread's own clamps do */
+TEST_F(hint, survives_exec_until_the_device_ends)
 {
+	char fd_text[16], flags_text[16];
 	int status;
 	pid_t pid;
 
@@ -309,19 +325,30 @@ TEST_F(hint, is_not_there_after_exec)
 		/* The device lives on, in the new program. */
 		fcntl(fd, F_SETFD, 0);
 		vcf_set_perf(self->vcpus[0], 0, 512);
-		execl("/proc/self/exe", "exec", EXPECT_NO_HINT, NULL);
+		snprintf(fd_text, sizeof(fd_text), "%d", fd);
+		snprintf(flags_text, sizeof(flags_text), "%u", variant->flags);
+		execl("/proc/self/exe", "exec", EXPECT_HINT_UNTIL_CLOSE, fd_text, flags_text, NULL);
 		_exit(127);
 	}
 	ASSERT_EQ(pid, waitpid(pid, &status, 0));
 	EXPECT_EQ(0, status);
 }
 
-/* A thread that was hinted has executed this program. */
-static int expect_no_hint(void)
+static bool has_hint(u32 flags, u32 util)
 {
-	struct vcf_uclamp uclamp = vcf_uclamp(vcf_gettid());
+	struct vcf_uclamp want = expected_uclamp(NO_HINT_MIN, NO_HINT_MAX, flags, util);
+	struct vcf_uclamp have = vcf_uclamp(vcf_gettid());
 
-	return uclamp.eff_min != NO_HINT_MIN || uclamp.eff_max != NO_HINT_MAX;
+	return have.eff_min == want.eff_min && have.eff_max == want.eff_max;
+}
+
+/* A thread that was hinted has executed this program. */
+static int expect_hint_until_close(int fd, u32 flags)
+{
+	if (!has_hint(flags, 512))
+		return 1;
+	close(fd);
+	return !has_hint(0, 0);
 }
 
 /* The table of utilisations: perf * capacity / highest perf, rounded down */
@@ -343,12 +370,20 @@ TEST(util_is_rounded_down_without_headroom)
 		{ 1,	3,		2,		0 },
 		{ 1,	3,		3,		1 },
 		{ 1024, 1,		1,		1024 },
-		{ 1024, -1U,		1,		0 },
-		{ 1024, -1U,		0x7fffffff,	511 },
-		{ 1024, -1U,		0x80000000,	512 },
-		{ 1024, -1U,		-2U,		1023 },
-		{ 1024, -1U,		-1U,		1024 },
-		{ 1023, -1U,		-2U,		1022 },
+		{ 1024, INT_MAX,	1,		0 },
+		{ 1024, INT_MAX,	0x3fffffff,	511 },
+		{ 1024, INT_MAX,	0x40000000,	512 },
+		{ 1024, INT_MAX,	INT_MAX - 1,	1023 },
+		{ 1024, INT_MAX,	INT_MAX,	1024 },
+		{ 1023, INT_MAX,	INT_MAX - 1,	1022 },
+		/* Bigger than any CPU of the host */
+		{ 2048, 1000,		333,		681 },
+		{ 2048, 1000,		500,		1024 },
+		{ 2048, 1000,		501,		1024 },
+		{ 2048, 1000,		1000,		1024 },
+		{ 65535, 1000,		15,		983 },
+		{ 65535, 1000,		16,		1024 },
+		{ 65535, INT_MAX,	INT_MAX,	1024 },
 	};
 	struct kvm_vcpu *vcpu;
 	struct vcf_args args;
@@ -361,10 +396,10 @@ TEST(util_is_rounded_down_without_headroom)
 		bool table = i % 2 && highest > 1;
 
 		vcf_args_init(&args, 1, VCF_HINT_MINMAX);
-		args.page[0].capacity = capacity;
-		args.page[0].nr_perf = table ? 2 : 1;
-		args.page[0].perf[0] = table ? 1 : highest;
-		args.page[0].perf[1] = highest;
+		args.domain[0].capacity = capacity;
+		args.domain[0].nr_perf = table ? 2 : 1;
+		args.domain[0].perf[0] = table ? 1 : highest;
+		args.domain[0].perf[1] = highest;
 		fd = vcf_create(vm, &args);
 
 		vcf_set_perf(vcpu, 0, rows[i / 2].perf);
@@ -551,8 +586,9 @@ static void try_domains(struct __test_metadata *_metadata, struct _test_data_thr
 	int fd, i;
 
 	self->args.create.nr_vcpus = nr_vcpus;
+	self->args.create.nr_domains = 1;
 	for (i = 0; i < nr_vcpus; i++)
-		self->args.page[i].domain = i / size;
+		vcf_args_set_domain(&self->args, i, i / size);
 	fd = vcf_create(self->vm, &self->args);
 
 	for (i = 0; entered && i < nr_vcpus; i++)
@@ -602,7 +638,7 @@ TEST_F(threads, that_first_run_later_get_the_request_then)
 
 TEST_F(threads, outside_the_pages_domain_get_nothing_from_a_store_to_it)
 {
-	self->args.page[1].domain = 1;
+	vcf_args_set_domain(&self->args, 1, 1);
 	vcf_create(self->vm, &self->args);
 
 	/* vCPU 1 is in another domain, vCPU 2 in none. */
@@ -646,7 +682,7 @@ TEST_F(threads, that_serve_two_vcpus_have_the_hint_of_the_one_entered_last)
 	struct vcf_worker *worker = &self->workers[0], *other = &self->workers[1];
 	int fd, i;
 
-	self->args.page[1].domain = 1;
+	vcf_args_set_domain(&self->args, 1, 1);
 	fd = vcf_create(self->vm, &self->args);
 	vcf_worker_set_perf(worker, self->vcpus[0], 0, 300);
 	EXPECT_HINT_MIN(worker->tid, 300);
@@ -697,6 +733,93 @@ TEST_F(threads, that_serve_two_devices_have_the_hint_of_the_vcpu_entered_last)
 	EXPECT_HINT_MIN(worker->tid, 300);
 	close(fd[0]);
 	EXPECT_NO_HINT_ON(worker->tid);
+}
+
+TEST_F(threads, that_run_a_vcpu_without_a_device_have_no_hint)
+{
+	struct vcf_worker *worker = &self->workers[0];
+	struct kvm_vcpu *vcpu;
+	struct kvm_vm *vm;
+	int fd, i;
+
+	fd = vcf_create(self->vm, &self->args);
+	vm = vcf_vm_create(1, &vcpu);
+	for (i = 0; i < 5; i++) {
+		vcf_worker_set_perf(worker, self->vcpus[0], 0, 512 + i);
+		EXPECT_HINT_MIN(worker->tid, 512 + i);
+		/* Of the same VM, and of another one */
+		vcf_worker_enter(worker, self->vcpus[2]);
+		EXPECT_NO_HINT_ON(worker->tid);
+		vcf_worker_enter(worker, self->vcpus[0]);
+		EXPECT_HINT_MIN(worker->tid, 512 + i);
+		vcf_worker_enter(worker, vcpu);
+		EXPECT_NO_HINT_ON(worker->tid);
+	}
+	close(fd);
+	kvm_vm_free(vm);
+}
+
+TEST_F(threads, whose_hint_is_replaced_have_it_again_when_they_run_the_vcpu)
+{
+	struct vcf_worker *worker = &self->workers[0];
+	struct vcf_args args;
+	struct kvm_vcpu *vcpu;
+	struct kvm_vm *vm;
+	int fd;
+
+	vcf_create(self->vm, &self->args);
+	vcf_worker_set_perf(worker, self->vcpus[0], 0, 300);
+
+	/* Another VM's device, which is closed while it has given the last hint */
+	vm = vcf_vm_create(1, &vcpu);
+	vcf_args_init(&args, 1, KVM_VIRT_CPUFREQ_HINT_MIN);
+	fd = vcf_create(vm, &args);
+	vcf_worker_set_perf(worker, vcpu, 0, 700);
+	EXPECT_HINT_MIN(worker->tid, 700);
+	close(fd);
+	EXPECT_NO_HINT_ON(worker->tid);
+	vcf_worker_enter(worker, self->vcpus[0]);
+	EXPECT_HINT_MIN(worker->tid, 300);
+	kvm_vm_free(vm);
+}
+
+/* Requests that ask for the same capacity change the registers only. */
+TEST_F(threads, of_the_domain_are_left_alone_when_the_util_stays)
+{
+	const u32 perf = 1500000;
+	u64 hints[4];
+	int fd, i, kicks;
+
+	if (!vcf_trace_begin_probe("__kvm_vcpu_kick"))
+		SKIP(return, "needs kprobe events");
+
+	self->args.create.nr_vcpus = 4;
+	self->args.domain[0].capacity = 273;
+	self->args.domain[0].nr_perf = 1;
+	self->args.domain[0].perf[0] = 2000000;
+	fd = vcf_create(self->vm, &self->args);
+	set_perf(self, 0, 0, perf);
+	for (i = 1; i < 4; i++) {
+		vcf_worker_spin(&self->workers[i], self->vcpus[i]);
+		EXPECT_HINT_MIN(tid(self, i), 204);
+	}
+	for (i = 0; i < 4; i++)
+		hints[i] = vcpu_get_stat(self->vcpus[i], virt_cpufreq_hints);
+	vcf_trace_forget();
+	for (i = 1; i <= 200; i++)
+		set_perf(self, 0, 0, perf + i);
+	for (i = 1; i < 4; i++)
+		vcf_worker_stop_spin(&self->workers[i], self->vcpus[i]);
+
+	kicks = vcf_trace_count(tid(self, 0), "probe:");
+	vcf_trace_end();
+	EXPECT_EQ(0, kicks);
+	for (i = 0; i < 4; i++) {
+		EXPECT_EQ(hints[i], vcpu_get_stat(self->vcpus[i], virt_cpufreq_hints));
+		EXPECT_HINT_MIN(tid(self, i), 204);
+		EXPECT_EQ(perf + 200, vcf_load(self->vcpus[0], VCF_REG(i, REG_SET_PERF)));
+	}
+	close(fd);
 }
 
 TEST_F(threads, may_exit_before_the_device_does)
@@ -823,11 +946,10 @@ TEST_F(threads, leave_a_trace_of_each_new_request)
 	if (!vcf_trace_begin("kvm/kvm_virt_cpufreq"))
 		SKIP(return, "needs tracefs");
 
-	self->args.page[0].domain = 3;
-	self->args.page[0].capacity = 700;
-	self->args.page[0].nr_perf = 1;
-	self->args.page[0].perf[0] = 1000;
-	self->args.page[1].domain = -1U;
+	vcf_args_set_domain(&self->args, 0, 1);
+	self->args.domain[1].capacity = 700;
+	self->args.domain[1].nr_perf = 1;
+	self->args.domain[1].perf[0] = 1000;
 	vcf_create(self->vm, &self->args);
 
 	set_perf(self, 0, 0, 333);
@@ -835,9 +957,9 @@ TEST_F(threads, leave_a_trace_of_each_new_request)
 	set_perf(self, 5, 0, 5000);
 	set_perf(self, 1, 1, 512);
 
-	EXPECT_EQ(1, vcf_trace_count(tid(self, 0), ": vcpu 0 domain 3 perf 333 util 233"));
-	EXPECT_EQ(1, vcf_trace_count(tid(self, 5), ": vcpu 5 domain 3 perf 1000 util 700"));
-	EXPECT_EQ(1, vcf_trace_count(tid(self, 1), ": vcpu 1 domain 4294967295 perf 512 util 512"));
+	EXPECT_EQ(1, vcf_trace_count(tid(self, 0), ": vcpu 0 domain 1 perf 333 util 233"));
+	EXPECT_EQ(1, vcf_trace_count(tid(self, 5), ": vcpu 5 domain 1 perf 1000 util 700"));
+	EXPECT_EQ(1, vcf_trace_count(tid(self, 1), ": vcpu 1 domain 0 perf 512 util 512"));
 	EXPECT_EQ(1, vcf_trace_count(tid(self, 0), "kvm_virt_cpufreq:"));
 	vcf_trace_end();
 }
@@ -853,8 +975,9 @@ TEST_F(threads, count_for_the_vcpu_that_stored_or_applied)
 	EXPECT_EQ(0, vcpu_get_stat(self->vcpus[0], virt_cpufreq_requests));
 	EXPECT_EQ(1, vcpu_get_stat(self->vcpus[1], virt_cpufreq_requests));
 	EXPECT_EQ(1, vcpu_get_stat(self->vcpus[2], virt_cpufreq_requests));
+	/* vCPU 1 has applied what was there when it began to run, and its own. */
 	EXPECT_EQ(1, vcpu_get_stat(self->vcpus[0], virt_cpufreq_hints));
-	EXPECT_LE(1, vcpu_get_stat(self->vcpus[1], virt_cpufreq_hints));
+	EXPECT_EQ(2, vcpu_get_stat(self->vcpus[1], virt_cpufreq_hints));
 	EXPECT_EQ(0, vcpu_get_stat(self->vcpus[2], virt_cpufreq_hints));
 }
 
@@ -905,14 +1028,6 @@ TEST_F(refused, thread_cannot_make_a_device_that_hints)
 	vcf_worker_call(&self->refused, create_on_worker, self);
 	EXPECT_EQ(-EPERM, self->fd);
 
-	/* That comes before a bad notify_fd. */
-	self->args.create.flags |= KVM_VIRT_CPUFREQ_NOTIFY;
-	self->args.create.notify_fd = -1;
-	vcf_worker_call(&self->refused, create_on_worker, self);
-	EXPECT_EQ(-EPERM, self->fd);
-	self->args.create.flags &= ~KVM_VIRT_CPUFREQ_NOTIFY;
-	self->args.create.notify_fd = 0;
-
 	vcf_write_file(REFUSED_PARAMS "error", "%d", -EACCES);
 	vcf_worker_call(&self->refused, create_on_worker, self);
 	EXPECT_EQ(-EACCES, self->fd);
@@ -921,41 +1036,22 @@ TEST_F(refused, thread_cannot_make_a_device_that_hints)
 	EXPECT_LE(0, self->fd);
 }
 
-TEST_F(refused, thread_gets_no_hint_and_is_counted)
+/* The threads of a VM are all of the process that was asked when it made the device. */
+TEST_F(refused, thread_has_the_hint_of_a_device_that_another_has_made)
 {
-	struct kvm_vcpu *vcpu = self->vcpus[0];
-
 	vcf_create(self->vm, &self->args);
-	vcf_worker_set_perf(&self->refused, vcpu, 0, 512);
+	vcf_worker_set_perf(&self->refused, self->vcpus[0], 0, 512);
+	EXPECT_HINT_MIN(self->refused.tid, 512);
+	vcf_worker_enter(&self->allowed, self->vcpus[0]);
 	EXPECT_NO_HINT_ON(self->refused.tid);
-	EXPECT_EQ(1, vcpu_get_stat(vcpu, virt_cpufreq_requests));
-	EXPECT_EQ(1, vcpu_get_stat(vcpu, virt_cpufreq_refused));
-	EXPECT_EQ(0, vcpu_get_stat(vcpu, virt_cpufreq_hints));
-
-	vcf_worker_set_perf(&self->refused, vcpu, 0, 700);
-	EXPECT_EQ(2, vcpu_get_stat(vcpu, virt_cpufreq_refused));
-	EXPECT_EQ(0, vcpu_get_stat(vcpu, virt_cpufreq_hints));
-	EXPECT_NO_HINT_ON(self->refused.tid);
-
-	/* The rest of the domain has nothing to do with it. */
-	vcf_worker_enter(&self->allowed, self->vcpus[1]);
-	EXPECT_HINT_MIN(self->allowed.tid, 700);
-	EXPECT_EQ(0, vcpu_get_stat(self->vcpus[1], virt_cpufreq_refused));
+	EXPECT_HINT_MIN(self->allowed.tid, 512);
 }
 
-TEST_F(refused, thread_hands_the_vcpu_over_to_one_that_gets_the_hint)
+TEST_F(refused, thread_can_make_a_device_without_hints)
 {
-	struct kvm_vcpu *vcpu = self->vcpus[0];
-	int i;
-
-	vcf_create(self->vm, &self->args);
-	for (i = 0; i < 5; i++) {
-		vcf_worker_set_perf(&self->refused, vcpu, 0, 512 + i);
-		EXPECT_NO_HINT_ON(self->refused.tid);
-		EXPECT_NO_HINT_ON(self->allowed.tid);
-		vcf_worker_enter(&self->allowed, vcpu);
-		EXPECT_HINT_MIN(self->allowed.tid, 512 + i);
-	}
+	self->args.create.flags = 0;
+	vcf_worker_call(&self->refused, create_on_worker, self);
+	EXPECT_LE(0, self->fd);
 }
 
 /*
@@ -1172,8 +1268,8 @@ TEST_F(hint, is_the_same_on_a_sched_ext_thread)
 
 int main(int argc, char *argv[])
 {
-	if (argc == 2 && !strcmp(argv[1], EXPECT_NO_HINT))
-		return expect_no_hint();
+	if (argc == 4 && !strcmp(argv[1], EXPECT_HINT_UNTIL_CLOSE))
+		return expect_hint_until_close(atoi(argv[2]), atoi(argv[3]));
 
 	TEST_REQUIRE(kvm_has_cap(KVM_CAP_VIRT_CPUFREQ));
 	TEST_REQUIRE(!access(SYSCTL "sched_util_clamp_min", W_OK));

@@ -98,7 +98,7 @@ FIXTURE_SETUP(map)
 	self->vm = vcf_vm_create(NR_PAGES, self->vcpus);
 	vcf_args_init(&self->args, NR_PAGES, 0);
 	for (i = 0; i < NR_PAGES; i++)
-		self->args.page[i].domain = 10 + i / 2;
+		vcf_args_set_domain(&self->args, i, i / 2);
 	self->fd = vcf_create(self->vm, &self->args);
 	self->map = vcf_map(self->fd, NR_PAGES);
 	self->size = vcf_map_size(NR_PAGES);
@@ -128,7 +128,7 @@ TEST_F(map, has_what_the_guest_loads)
 	EXPECT_EQ(6, vcf_map_reg(self->map, 3, REG_PERFTBL_SEL));
 	EXPECT_EQ(PERF(6), vcf_map_reg(self->map, 3, REG_PERFTBL_RD));
 	EXPECT_EQ(0, vcf_map_reg(self->map, 7, REG_PERFTBL_RD));
-	EXPECT_EQ(11, vcf_map_reg(self->map, 3, REG_PERF_DOMAIN));
+	EXPECT_EQ(1, vcf_map_reg(self->map, 3, REG_PERF_DOMAIN));
 }
 
 TEST_F(map, has_nothing_but_the_registers)
@@ -139,6 +139,7 @@ TEST_F(map, has_nothing_but_the_registers)
 	for (nr_pages = 1; nr_pages <= NR_PAGES; nr_pages++) {
 		kvm_munmap((void *)self->map, self->size);
 		close(self->fd);
+		self->args.create.nr_domains = (nr_pages + 1) / 2;
 		self->args.create.nr_vcpus = nr_pages;
 		self->fd = vcf_create(self->vm, &self->args);
 		self->size = vcf_map_size(nr_pages);
@@ -324,35 +325,54 @@ TEST_F(map, can_be_made_by_a_process_that_was_handed_the_descriptor)
 	EXPECT_EQ(0, status_of_child(map_and_expect_request, self));
 }
 
-TEST_F(map, does_not_keep_the_device_but_its_pages_as_they_were)
+TEST_F(map, keeps_the_device_until_it_is_gone)
 {
-	u32 page, reg, saved[NR_PAGES][REG_END / 4];
+	const void *other = vcf_map(self->fd, NR_PAGES);
 	u64 val;
 
-	vcf_set_perf(self->vcpus[0], 2, 300);
-	vcf_store(self->vcpus[0], VCF_REG(7, REG_PERFTBL_SEL), 2);
-	for (page = 0; page < NR_PAGES; page++) {
-		for (reg = 0; reg < REG_END; reg += 4)
-			saved[page][reg / 4] = vcf_map_reg(self->map, page, reg);
-	}
-
 	close(self->fd);
+	vcf_set_perf(self->vcpus[0], 2, 300);
+	EXPECT_EQ(300, vcf_map_reg(self->map, 3, REG_SET_PERF));
+	EXPECT_EQ(-EEXIST, __vcf_create(self->vm, &self->args));
+
+	/* A part of the last mapping is enough. */
+	vcf_unmap(other, NR_PAGES);
+	kvm_munmap((void *)self->map + getpagesize(), self->size - getpagesize());
+	vcf_set_perf(self->vcpus[0], 0, 400);
+	EXPECT_EQ(400, vcf_map_reg(self->map, 0, REG_SET_PERF));
+
+	kvm_munmap((void *)self->map, getpagesize());
 	ASSERT_FALSE(__vcf_load(self->vcpus[0], VCF_REG(2, REG_SET_PERF), 4, &val));
 	EXPECT_EQ(KVM_EXIT_MMIO, self->vcpus[0]->run->exit_reason);
 	vcf_continue(self->vcpus[0], NULL);
+	EXPECT_LE(0, __vcf_create(self->vm, &self->args));
+}
 
-	/* Another device has pages of its own. */
-	self->fd = vcf_create(self->vm, &self->args);
-	vcf_set_perf(self->vcpus[0], 2, 700);
-	close(self->fd);
-	kvm_vm_free(self->vm);
-	for (page = 0; page < NR_PAGES; page++) {
-		for (reg = 0; reg < REG_END; reg += 4)
-			EXPECT_EQ(saved[page][reg / 4], vcf_map_reg(self->map, page, reg));
+/* The descriptor is closed, but not by who has a mapping of it. */
+TEST_F(map, of_another_process_keeps_the_device_as_long_as_that_lives)
+{
+	int ready[2], go[2];
+	char byte;
+	pid_t pid;
+
+	ASSERT_EQ(0, pipe(ready));
+	ASSERT_EQ(0, pipe(go));
+	pid = fork();
+	if (!pid) {
+		vcf_map(self->fd, NR_PAGES);
+		close(self->fd);
+		close(go[1]);
+		_exit(write(ready[1], "", 1) != 1 || read(go[0], &byte, 1));
 	}
-	EXPECT_TRUE(rest_is_zero(self->map, NR_PAGES));
+	ASSERT_EQ(1, read(ready[0], &byte, 1));
+	vcf_unmap(self->map, NR_PAGES);
+	close(self->fd);
+	vcf_set_perf(self->vcpus[0], 2, 300);
+	EXPECT_EQ(300, vcf_load(self->vcpus[0], VCF_REG(3, REG_SET_PERF)));
 
-	self->vm = vcf_vm_create(NR_PAGES, self->vcpus);
+	close(go[1]);
+	ASSERT_EQ(pid, waitpid(pid, NULL, 0));
+	EXPECT_LE(0, __vcf_create(self->vm, &self->args));
 }
 
 /* As do buffers of io_uring and direct I/O. */
@@ -380,7 +400,7 @@ TEST_F(map, outlives_everything_while_a_pipe_has_its_pages)
 	close(fds[1]);
 }
 
-TEST_F(map, need_not_be_touched_before_the_device_ends)
+TEST_F(map, need_not_be_touched_before_the_descriptor_is_closed)
 {
 	const void *map = vcf_map(self->fd, NR_PAGES);
 
@@ -474,7 +494,7 @@ FIXTURE_SETUP(slot)
 	self->vm = vcf_vm_create(ARRAY_SIZE(self->vcpus), self->vcpus);
 	self->vcpu = self->vcpus[0];
 	vcf_args_init(&args, NR_SLOT_PAGES, VCF_HINT_MINMAX);
-	args.page[2].domain = 1;
+	vcf_args_set_domain(&args, 2, 1);
 	self->fd = vcf_create(self->vm, &args);
 	self->map = vcf_map(self->fd, NR_SLOT_PAGES);
 	vcf_worker_start(&self->worker);
@@ -712,18 +732,30 @@ TEST_F(slot, may_come_and_go_while_the_guest_runs)
 	EXPECT_TRUE(guest_and_map_agree(self->vcpu, self->map, NR_SLOT_PAGES));
 }
 
-TEST_F(slot, that_outlives_the_device_is_as_that_left_it)
+TEST_F(slot, goes_on_when_the_descriptor_is_closed)
 {
 	vcf_set_perf(self->vcpu, 0, 300);
 	vcf_slot_add(self->vm, self->map, NR_SLOT_PAGES);
 	EXPECT_EQ(300, vcf_load(self->vcpu, VCF_REG(1, REG_SET_PERF)));
 	close(self->fd);
+	vcf_set_perf(self->vcpu, 1, 400);
+	EXPECT_EQ(400, vcf_load(self->vcpu, VCF_REG(0, REG_SET_PERF)));
+	EXPECT_EQ(400, vcf_uclamp(vcf_gettid()).eff_min);
+}
 
+/* Then the device is gone, too. The VMM should have removed the slot first. */
+TEST_F(slot, whose_memory_is_unmapped_does_no_harm)
+{
+	vcf_set_perf(self->vcpu, 0, 300);
+	vcf_slot_add(self->vm, self->map, NR_SLOT_PAGES);
 	EXPECT_EQ(300, vcf_load(self->vcpu, VCF_REG(1, REG_SET_PERF)));
+	vcf_unmap(self->map, NR_SLOT_PAGES);
+	vcf_set_perf(self->vcpu, 0, 400);
+	close(self->fd);
+	EXPECT_EQ(0, vcf_uclamp(vcf_gettid()).eff_min);
 	ASSERT_FALSE(__vcf_store(self->vcpu, VCF_REG(0, REG_SET_PERF), 4, 700));
 	EXPECT_EQ(KVM_EXIT_MMIO, self->vcpu->run->exit_reason);
 	vcf_continue(self->vcpu, NULL);
-	EXPECT_EQ(300, vcf_load(self->vcpu, VCF_REG(0, REG_SET_PERF)));
 }
 
 /*
@@ -747,7 +779,7 @@ FIXTURE_SETUP(cleans)
 	self->vcpu = self->vcpus[0];
 	self->fwb = vcf_host_has_fwb(self->vcpu);
 	vcf_args_init(&args, 4, VCF_HINT_MINMAX);
-	args.page[3].domain = 1;
+	vcf_args_set_domain(&args, 3, 1);
 	self->fd = vcf_create(self->vm, &args);
 	for (i = 0; i < 4; i++)
 		vcf_enter(self->vcpus[i]);

@@ -138,8 +138,8 @@ static void vm_init(struct vm *v, int cpu)
 	v->vm = vcf_vm_create(1, &v->vcpu);
 	v->app = addr_gva2hva(v->vm, (gva_t)&app);
 	vcf_args_init(&args, 1, VCF_HINT_MINMAX);
-	args.page[0].nr_perf = 1;
-	args.page[0].perf[0] = HIGH_KHZ;
+	args.domain[0].nr_perf = 1;
+	args.domain[0].perf[0] = HIGH_KHZ;
 	v->fd = vcf_create(v->vm, &args);
 
 	v->doorbell = eventfd(0, 0);

@@ -63,8 +63,8 @@ static void publish(int fd)
 
 static void race_create(void)
 {
-	struct kvm_virt_cpufreq_vcpu pages[FUZZ_PAGES];
 	struct kvm_create_virt_cpufreq *create = &racer->args.create;
+	struct fuzz_desc desc;
 	u32 i, first = fuzz_rnd(FUZZ_VCPUS), order[FUZZ_VCPUS];
 	u64 errors, possible = fuzz_error(EEXIST) | fuzz_error(EOPNOTSUPP);
 	int fd;
@@ -75,16 +75,9 @@ static void race_create(void)
 	for (i = fuzz_rnd(2) ? fuzz_rnd(3) : 0; i; i--)
 		fuzz_mutate(&racer->args);
 
-	errors = fuzz_structural_errors(&racer->args, pages);
+	errors = fuzz_args_errors(&racer->args, &desc);
 	fd = fuzz_result(__vm_ioctl(fuzz.vm, KVM_CREATE_VIRT_CPUFREQ, create));
 	say("create: %d", fd);
-	if (errors) {
-		fuzz_expect(fd, errors);
-		return;
-	}
-	errors = fuzz_other_errors(create, pages) & (fuzz_error(ENOENT) | fuzz_error(EEXIST));
-	if (create->flags & KVM_VIRT_CPUFREQ_HINT_UTIL)
-		errors |= fuzz_error(EOPNOTSUPP);
 	if (create->flags & KVM_VIRT_CPUFREQ_NOTIFY)
 		possible |= fuzz_error(EBADF) | fuzz_error(EINVAL);
 	if (fd < 0 || errors) {

@@ -205,9 +205,9 @@ static void create_device(struct _test_data_stress *self)
 	vcf_args_init(&args, NR, VCF_ALL_FLAGS);
 	args.create.notify_fd = self->eventfd;
 	for (i = 0; i < NR; i++) {
-		args.page[i].domain = domain_of(i);
+		vcf_args_set_domain(&args, i, domain_of(i));
 		for (j = 0; j < NR_PERF; j++)
-			args.page[i].perf[j] = table_entry(j);
+			args.domain[i].perf[j] = table_entry(j);
 	}
 	self->fd = vcf_create(self->vm, &args);
 	self->map = vcf_map(self->fd, NR);

@@ -154,9 +154,9 @@ static void bench_init(struct bench *b)
 
 	vcf_args_init(&args, NR, VCF_ALL_FLAGS);
 	args.create.notify_fd = eventfd(0, 0);
+	args.domain[0].nr_perf = 1;
+	args.domain[0].perf[0] = 1024;
 	for (i = 0; i < NR; i++) {
-		args.page[i].nr_perf = 1;
-		args.page[i].perf[0] = 1024;
 		vcf_worker_start(&b->workers[i]);
 		vcf_pin(b->workers[i].tid, cpu_of(b, i));
 	}

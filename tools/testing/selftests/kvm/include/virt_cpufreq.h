@@ -11,6 +11,7 @@
 #include <time.h>
 
 #include <linux/kvm.h>
+#include <linux/kvm_virt_cpufreq.h>
 
 #include "kvm_util.h"
 
@@ -57,23 +58,38 @@ struct kvm_vm *vcf_vm_create(u32 nr_vcpus, struct kvm_vcpu *vcpus[]);
 /* The argument of KVM_CREATE_VIRT_CPUFREQ and what it points to */
 struct vcf_args {
 	struct kvm_create_virt_cpufreq create;
+	struct kvm_virt_cpufreq_domain domain[VCF_MAX_VCPUS];
 	struct kvm_virt_cpufreq_vcpu page[VCF_MAX_VCPUS];
 };
 
 /*
- * One page for each of the vCPUs 0..nr_pages - 1, all of them in domain 0, with
- * the perf values 128, 256, ... 1024, which stand for the same capacities.
+ * One page for each of the vCPUs 0..nr_pages - 1, all of them in the one domain, with
+ * the perf values 128, 256, ... 1024, which stand for the same capacities. The other
+ * domains are described likewise, for who puts pages into them.
  */
 void vcf_args_init(struct vcf_args *args, u32 nr_pages, u32 flags);
+
+/* Have @args point to its own arrays, after a copy. */
+void vcf_args_bind(struct vcf_args *args);
+
+/* Put a page into a domain of a number that may be new. */
+void vcf_args_set_domain(struct vcf_args *args, u32 page, u32 domain);
 
 /* Return the device's descriptor or, with __, an error code. */
 int __vcf_create(struct kvm_vm *vm, struct vcf_args *args);
 int vcf_create(struct kvm_vm *vm, struct vcf_args *args);
 int vcf_create_default(struct kvm_vm *vm, u32 nr_pages, u32 flags);
 
-static inline u32 vcf_util(const struct kvm_virt_cpufreq_vcpu *page, u32 perf)
+static inline u32 vcf_highest(const struct kvm_virt_cpufreq_domain *domain)
 {
-	return (u64)perf * page->capacity / page->perf[page->nr_perf - 1];
+	return domain->perf[domain->nr_perf - 1];
+}
+
+static inline u32 vcf_util(const struct kvm_virt_cpufreq_domain *domain, u32 perf)
+{
+	u64 util = (u64)perf * domain->capacity / vcf_highest(domain);
+
+	return util < 1024 ? util : 1024;
 }
 
 /* Restore registers; with __ return 0 or an error code. */
@@ -185,6 +201,7 @@ void vcf_guest_storm(struct vcf_storm *storm);
 struct vcf_uclamp {
 	u32 min, max;
 	u32 eff_min, eff_max;
+	u32 hint_min, hint_max;
 };
 
 pid_t vcf_gettid(void);

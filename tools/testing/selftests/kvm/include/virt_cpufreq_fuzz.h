@@ -77,11 +77,18 @@ static inline void fuzz_try(long r, u64 errors)
 void fuzz_check_signals(void);
 int fuzz_lowest_free_fd(void);
 
-/* The argument of the ioctl, with its pages where readable memory ends */
+/* The argument of the ioctl, with each array where readable memory ends */
 struct fuzz_args {
 	struct kvm_create_virt_cpufreq create;
+	struct kvm_virt_cpufreq_domain *domain;
 	struct kvm_virt_cpufreq_vcpu *page;
-	void *hole;
+	void *domain_hole, *page_hole;
+};
+
+/* What the kernel reads by them */
+struct fuzz_desc {
+	struct kvm_virt_cpufreq_domain domain[FUZZ_PAGES];
+	struct kvm_virt_cpufreq_vcpu page[FUZZ_PAGES];
 };
 
 void fuzz_alloc_args(struct fuzz_args *args);
@@ -89,15 +96,20 @@ void fuzz_alloc_args(struct fuzz_args *args);
 void fuzz_make_args(struct fuzz_args *args, u32 nr, const u32 vcpus[FUZZ_VCPUS]);
 /* Change something, mostly for the worse. */
 void fuzz_mutate(struct fuzz_args *args);
-/* What comes before all other errors; @pages gets what the kernel reads. */
-u64 fuzz_structural_errors(const struct fuzz_args *args, struct kvm_virt_cpufreq_vcpu *pages);
-/* What else is wrong with the argument as such, whatever else there is in the VM */
-u64 fuzz_other_errors(const struct kvm_create_virt_cpufreq *create,
-		      const struct kvm_virt_cpufreq_vcpu *pages);
+/* What is wrong with the argument as such, whatever else there is in the VM */
+u64 fuzz_args_errors(const struct fuzz_args *args, struct fuzz_desc *desc);
+/* And with its notify_fd, at the moment */
+u64 fuzz_notify_errors(const struct kvm_create_virt_cpufreq *create);
 
-static inline u32 fuzz_highest(const struct kvm_virt_cpufreq_vcpu *page)
+static inline const struct kvm_virt_cpufreq_domain *
+fuzz_domain(const struct fuzz_desc *desc, u32 page)
 {
-	return page->perf[page->nr_perf - 1];
+	return &desc->domain[desc->page[page].domain];
+}
+
+static inline u32 fuzz_highest(const struct fuzz_desc *desc, u32 page)
+{
+	return vcf_highest(fuzz_domain(desc, page));
 }
 
 /* An access of the guest to the page at @gpa */

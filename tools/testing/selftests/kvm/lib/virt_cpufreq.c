@@ -227,17 +227,32 @@ void vcf_args_init(struct vcf_args *args, u32 nr_pages, u32 flags)
 
 	memset(args, 0, sizeof(*args));
 	args->create.gpa = VCF_GPA;
-	args->create.vcpus = (u64)(ulong)args->page;
+	args->create.nr_domains = 1;
 	args->create.nr_vcpus = nr_pages;
 	args->create.flags = flags;
+	vcf_args_bind(args);
 
 	for (i = 0; i < VCF_MAX_VCPUS; i++) {
 		args->page[i].vcpu_id = i;
-		args->page[i].capacity = 1024;
-		args->page[i].nr_perf = 8;
+		args->domain[i].capacity = 1024;
+		args->domain[i].nr_perf = 8;
 		for (j = 0; j < 8; j++)
-			args->page[i].perf[j] = (j + 1) * 128;
+			args->domain[i].perf[j] = (j + 1) * 128;
 	}
+}
+
+void vcf_args_bind(struct vcf_args *args)
+{
+	args->create.domains = (u64)(ulong)args->domain;
+	args->create.vcpus = (u64)(ulong)args->page;
+}
+
+void vcf_args_set_domain(struct vcf_args *args, u32 page, u32 domain)
+{
+	TEST_ASSERT(domain < VCF_MAX_VCPUS, "Too many domains: %u", domain);
+
+	args->page[page].domain = domain;
+	args->create.nr_domains = max(args->create.nr_domains, domain + 1);
 }
 
 int __vcf_create(struct kvm_vm *vm, struct vcf_args *args)
@@ -697,6 +712,8 @@ bool __vcf_uclamp(pid_t tid, struct vcf_uclamp *uclamp)
 	uclamp->max = sched_value(text, "\nuclamp.max");
 	uclamp->eff_min = sched_value(text, "\neffective uclamp.min");
 	uclamp->eff_max = sched_value(text, "\neffective uclamp.max");
+	uclamp->hint_min = sched_value(text, "\nhinted uclamp.min");
+	uclamp->hint_max = sched_value(text, "\nhinted uclamp.max");
 	return true;
 }
 

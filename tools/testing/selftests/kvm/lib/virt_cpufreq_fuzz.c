@@ -95,27 +95,34 @@ int fuzz_lowest_free_fd(void)
 	return fd;
 }
 
-void fuzz_alloc_args(struct fuzz_args *args)
+/* The end of so many bytes is that of readable memory. */
+static void *alloc_before_hole(size_t bytes, void **hole)
 {
 	size_t size = getpagesize();
 	void *mem = kvm_mmap(2 * size, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1);
 
-	args->hole = mem + size;
-	args->page = args->hole - FUZZ_PAGES * sizeof(*args->page);
-	mprotect(args->hole, size, PROT_NONE);
+	*hole = mem + size;
+	mprotect(*hole, size, PROT_NONE);
+	return *hole - bytes;
 }
 
-static void make_page(struct kvm_virt_cpufreq_vcpu *page)
+void fuzz_alloc_args(struct fuzz_args *args)
+{
+	args->domain = alloc_before_hole(FUZZ_PAGES * sizeof(*args->domain), &args->domain_hole);
+	args->page = alloc_before_hole(FUZZ_PAGES * sizeof(*args->page), &args->page_hole);
+}
+
+static void make_domain(struct kvm_virt_cpufreq_domain *domain)
 {
 	static const u32 lens[] = { 1, 2, 8, 63, 64 };
 	u32 i, step = 1 + fuzz_rnd(1000);
 
-	page->capacity = fuzz_rnd(3) ? 1024 : 1 + fuzz_rnd(1024);
-	page->nr_perf = lens[fuzz_rnd(ARRAY_SIZE(lens))];
-	for (i = 0; i < ARRAY_SIZE(page->perf); i++)
-		page->perf[i] = (i ? page->perf[i - 1] : 0) + 1 + fuzz_rnd(step);
+	domain->capacity = fuzz_rnd(3) ? 1024 : 1 + fuzz_rnd(fuzz_rnd(4) ? 1024 : 65535);
+	domain->nr_perf = lens[fuzz_rnd(ARRAY_SIZE(lens))];
+	for (i = 0; i < ARRAY_SIZE(domain->perf); i++)
+		domain->perf[i] = (i ? domain->perf[i - 1] : 0) + 1 + fuzz_rnd(step);
 	if (!fuzz_rnd(8))
-		page->perf[page->nr_perf - 1] = -1U;
+		domain->perf[domain->nr_perf - 1] = 0x7fffffff;
 }
 
 void fuzz_make_args(struct fuzz_args *args, u32 nr, const u32 vcpus[FUZZ_VCPUS])
@@ -124,7 +131,9 @@ void fuzz_make_args(struct fuzz_args *args, u32 nr, const u32 vcpus[FUZZ_VCPUS])
 
 	args->create = (struct kvm_create_virt_cpufreq) {
 		.gpa = VCF_REG(fuzz_rnd(FUZZ_WINDOW - nr + 1), 0),
+		.domains = (u64)(ulong)args->domain,
 		.vcpus = (u64)(ulong)args->page,
+		.nr_domains = nr_domains,
 		.nr_vcpus = nr,
 		.flags = fuzz_rnd(VCF_ALL_FLAGS + 1) & VCF_ALL_FLAGS,
 	};
@@ -134,10 +143,7 @@ void fuzz_make_args(struct fuzz_args *args, u32 nr, const u32 vcpus[FUZZ_VCPUS])
 		args->create.gpa = fuzz_rnd(2) ? 1UL << 40 : -(nr + 1UL) * VCF_PAGE_SIZE;
 
 	for (i = 0; i < FUZZ_PAGES; i++) {
-		if (i < nr_domains)
-			make_page(&args->page[i]);
-		else
-			args->page[i] = args->page[i % nr_domains];
+		make_domain(&args->domain[i]);
 		args->page[i].domain = i % nr_domains;
 		args->page[i].vcpu_id = i < FUZZ_VCPUS ? vcpus[i] : i;
 	}
@@ -149,22 +155,27 @@ void fuzz_mutate(struct fuzz_args *args)
 		0, 4, VCF_GPA + 4, VCF_GPA + 0x800, -1UL, -0x1000UL, -0x2000UL, 1UL << 63,
 	};
 	static const u32 nrs[] = { 0, 1, 7, 8, 9, KVM_MAX_VCPUS, KVM_MAX_VCPUS + 1, 1U << 20, -1U };
-	static const u32 capacities[] = { 0, 1024, 1025 }, lens[] = { 0, 1, 64, 65 };
+	static const u32 capacities[] = { 0, 1024, 65535, 65536, -1U }, lens[] = { 0, 1, 64, 65 };
 	struct kvm_create_virt_cpufreq *create = &args->create;
 	u32 i = fuzz_rnd(min(create->nr_vcpus, 3U) + 1);
 	struct kvm_virt_cpufreq_vcpu *page = &args->page[i ? i - 1 : fuzz_rnd(FUZZ_PAGES)];
-	const u64 addresses[] = {
+	struct kvm_virt_cpufreq_domain *domain = &args->domain[fuzz_rnd(2) ? 0 : fuzz_rnd(FUZZ_PAGES)];
+	const u64 pages[] = {
 		0, -1UL << 48, create->vcpus + 1, create->vcpus + sizeof(*page),
-		(ulong)args->hole - 4, (ulong)args->hole,
+		(ulong)args->page_hole - 4, (ulong)args->page_hole,
+	};
+	const u64 domains[] = {
+		0, -1UL << 48, create->domains + 1, create->domains + sizeof(*domain),
+		(ulong)args->domain_hole - 4, (ulong)args->domain_hole,
 	};
 	const int fds[] = { -1, 1 << 20, 0, 1, create->notify_fd + 1 };
 
-	switch (fuzz_rnd(13)) {
+	switch (fuzz_rnd(15)) {
 	case 0:
 		create->gpa = gpas[fuzz_rnd(ARRAY_SIZE(gpas))];
 		break;
 	case 1:
-		create->vcpus = addresses[fuzz_rnd(ARRAY_SIZE(addresses))];
+		create->vcpus = pages[fuzz_rnd(ARRAY_SIZE(pages))];
 		break;
 	case 2:
 		create->nr_vcpus = nrs[fuzz_rnd(ARRAY_SIZE(nrs))];
@@ -176,7 +187,7 @@ void fuzz_mutate(struct fuzz_args *args)
 		create->notify_fd = fds[fuzz_rnd(ARRAY_SIZE(fds))];
 		break;
 	case 5:
-		create->reserved[fuzz_rnd(5)] = fuzz_rnd_u32();
+		create->reserved[fuzz_rnd(4)] = fuzz_rnd_u32();
 		break;
 	case 6:
 		page->vcpu_id = fuzz_rnd(2) ? fuzz_rnd(FUZZ_VCPUS + 1) : fuzz_rnd_u32();
@@ -185,64 +196,85 @@ void fuzz_mutate(struct fuzz_args *args)
 		page->domain = fuzz_rnd(2) ? fuzz_rnd(2) : fuzz_rnd_u32();
 		break;
 	case 8:
-		page->capacity = capacities[fuzz_rnd(ARRAY_SIZE(capacities))];
+		domain->capacity = capacities[fuzz_rnd(ARRAY_SIZE(capacities))];
 		break;
 	case 9:
-		page->nr_perf = lens[fuzz_rnd(ARRAY_SIZE(lens))];
+		domain->nr_perf = lens[fuzz_rnd(ARRAY_SIZE(lens))];
+		break;
+	case 10:
+		create->domains = domains[fuzz_rnd(ARRAY_SIZE(domains))];
+		break;
+	case 11:
+		create->nr_domains = fuzz_rnd(2) ? fuzz_rnd(4) : nrs[fuzz_rnd(ARRAY_SIZE(nrs))];
 		break;
 	default:
-		i = fuzz_rnd(min(page->nr_perf, 64U) + 1) % 64;
-		page->perf[i] = fuzz_rnd(4) ? page->perf[i] + fuzz_rnd(3) - 1 : fuzz_rnd_u32();
+		i = fuzz_rnd(min(domain->nr_perf, 64U) + 1) % 64;
+		domain->perf[i] = fuzz_rnd(4) ? domain->perf[i] + fuzz_rnd(3) - 1 : fuzz_rnd_u32();
 	}
 }
 
-/* Is @page good, beside those before it? */
-static bool is_good_page(const struct kvm_virt_cpufreq_vcpu *pages, u32 n)
+static bool is_good_domain(const struct kvm_virt_cpufreq_domain *domain)
 {
-	const struct kvm_virt_cpufreq_vcpu *page = &pages[n];
 	u32 i;
 
-	if (page->capacity - 1 >= 1024 || page->nr_perf - 1 >= 64 || !page->perf[0])
+	if (domain->capacity - 1 >= 65535 || domain->nr_perf - 1 >= 64 || !domain->perf[0])
 		return false;
-	for (i = 1; i < page->nr_perf; i++) {
-		if (page->perf[i] <= page->perf[i - 1])
+	for (i = 1; i < domain->nr_perf; i++) {
+		if (domain->perf[i] <= domain->perf[i - 1])
 			return false;
 	}
-	for (i = 0; i < n; i++) {
-		if (pages[i].domain == page->domain &&
-		    (pages[i].capacity != page->capacity || pages[i].nr_perf != page->nr_perf ||
-		     memcmp(pages[i].perf, page->perf, page->nr_perf * sizeof(u32))))
-			return false;
-	}
+	return vcf_highest(domain) <= 0x7fffffff;
+}
+
+/* False if there is no memory; then nobody can tell about what is behind it. */
+static bool read_entry(void *to, u64 from, size_t size, const void *begin, const void *hole)
+{
+	if (from < (ulong)begin || from + size > (ulong)hole)
+		return false;
+	memcpy(to, (void *)from, size);
 	return true;
 }
 
-u64 fuzz_structural_errors(const struct fuzz_args *args, struct kvm_virt_cpufreq_vcpu *pages)
+u64 fuzz_args_errors(const struct fuzz_args *args, struct fuzz_desc *desc)
 {
 	const struct kvm_create_virt_cpufreq *create = &args->create;
-	u64 size = create->nr_vcpus * (u64)VCF_PAGE_SIZE, errors = 0, begin = (ulong)args->page;
-	u32 i, hints = create->flags & ~KVM_VIRT_CPUFREQ_NOTIFY;
+	u64 size = create->nr_vcpus * (u64)VCF_PAGE_SIZE, errors = 0;
+	u32 i, j, used = 0;
 
-	for (i = 0; i < 5; i++)
+	for (i = 0; i < 4; i++)
 		errors |= create->reserved[i] ? fuzz_error(EINVAL) : 0;
-	if (hints > KVM_VIRT_CPUFREQ_HINT_UTIL ||
+	if (create->flags & ~VCF_ALL_FLAGS ||
 	    (create->notify_fd && !(create->flags & KVM_VIRT_CPUFREQ_NOTIFY)) ||
 	    create->gpa % VCF_PAGE_SIZE || create->gpa + size < create->gpa ||
-	    !create->nr_vcpus || create->nr_vcpus > KVM_MAX_VCPUS)
+	    create->nr_vcpus - 1 >= KVM_MAX_VCPUS || create->nr_domains - 1 >= KVM_MAX_VCPUS)
 		errors |= fuzz_error(EINVAL);
-
 	if (errors)
 		return errors;
 
-	for (i = 0; i < create->nr_vcpus; i++) {
-		u64 addr = create->vcpus + i * sizeof(*pages);
-
-		if (addr < begin || addr + sizeof(*pages) > (ulong)args->hole)
+	for (i = 0; i < create->nr_domains; i++) {
+		if (!read_entry(&desc->domain[i], create->domains + i * sizeof(desc->domain[i]),
+				sizeof(desc->domain[i]), args->domain, args->domain_hole))
 			return errors | fuzz_error(EFAULT);
-		memcpy(&pages[i], (void *)addr, sizeof(*pages));
-		if (!is_good_page(pages, i))
+		if (!is_good_domain(&desc->domain[i]))
 			errors |= fuzz_error(EINVAL);
 	}
+	for (i = 0; i < create->nr_vcpus; i++) {
+		const struct kvm_virt_cpufreq_vcpu *page = &desc->page[i];
+
+		if (!read_entry(&desc->page[i], create->vcpus + i * sizeof(*page), sizeof(*page),
+				args->page, args->page_hole))
+			return errors | fuzz_error(EFAULT);
+		if (page->domain >= create->nr_domains)
+			errors |= fuzz_error(EINVAL);
+		else
+			used |= 1U << page->domain;
+		if (page->vcpu_id >= FUZZ_VCPUS)
+			errors |= fuzz_error(ENOENT);
+		for (j = 0; j < i; j++)
+			errors |= desc->page[j].vcpu_id == page->vcpu_id ? fuzz_error(EEXIST) : 0;
+	}
+	if (used != (1U << create->nr_domains) - 1)
+		errors |= fuzz_error(EINVAL);
 	return errors;
 }
 
@@ -258,21 +290,9 @@ static u64 notify_error(int fd)
 	return strcmp(target, "anon_inode:[eventfd]") ? fuzz_error(EINVAL) : 0;
 }
 
-u64 fuzz_other_errors(const struct kvm_create_virt_cpufreq *create,
-		      const struct kvm_virt_cpufreq_vcpu *pages)
+u64 fuzz_notify_errors(const struct kvm_create_virt_cpufreq *create)
 {
-	u64 errors = 0;
-	u32 i, j;
-
-	if (create->flags & KVM_VIRT_CPUFREQ_NOTIFY)
-		errors |= notify_error(create->notify_fd);
-	for (i = 0; i < create->nr_vcpus; i++) {
-		if (pages[i].vcpu_id >= FUZZ_VCPUS)
-			errors |= fuzz_error(ENOENT);
-		for (j = 0; j < i; j++)
-			errors |= pages[i].vcpu_id == pages[j].vcpu_id ? fuzz_error(EEXIST) : 0;
-	}
-	return errors;
+	return create->flags & KVM_VIRT_CPUFREQ_NOTIFY ? notify_error(create->notify_fd) : 0;
 }
 
 void fuzz_do_access(void *arg)
