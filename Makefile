@@ -10,7 +10,7 @@ guest := build/qemu 'build/initramfs guest'
 .DEFAULT_GOAL := help
 .PHONY: $(shell sed -n 's/^\([a-z][a-z0-9.-]*\):.*\#\# .*/\1/p' $(firstword $(MAKEFILE_LIST)))
 
-demo: ## build all, show how a Linux guest drives the host's frequency, and what each access costs
+demo: ## build all, show how a Linux guest drives the host's frequency, what each access costs, what the guest gains
 	@$(steps) $(host) $(guest) measure/demo
 
 check: ## every test: static checks, selftests on each kind of host, limits

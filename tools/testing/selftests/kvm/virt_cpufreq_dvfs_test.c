@@ -281,7 +281,7 @@ TEST_F(dvfs, unloading_leaves_nothing)
 {
 	int i;
 
-	for (i = 0; i < 5; i++) {
+	for (i = 0; i < 3; i++) {
 		set_speed(self->cpu, variant->opps[0].khz);
 		vcf_worker_begin(&self->worker, self->vcpu, run_loop, &loop);
 		usleep(1000);

@@ -34,7 +34,7 @@
 #define TRANSITIONS	"/sys/kernel/debug/test_cpufreq/transitions"
 
 #define MAX_VMS		7	/* a CPU each, the first one is for all else */
-#define NR_ROUNDS	100
+#define NR_ROUNDS	40
 
 #define LOW_KHZ		500000
 #define HIGH_KHZ	2000000
