@@ -640,8 +640,8 @@ static void test_capacities(void)
                       DOMAINS("{\"cpus\":[0],\"capacity\":1024,"
                               "\"perf\":[16]},"
                               "{\"cpus\":[1],\"capacity\":1024,"
-                              "\"perf\":[2147483648]}"),
-                      (uint32_t []){ 2147483648, 16, 0 });
+                              "\"perf\":[1073741824]}"),
+                      (uint32_t []){ 2147483648, 32, 0 });
 }
 
 /* Those of the host: QEMU may be in a chroot when the guest runs. */
