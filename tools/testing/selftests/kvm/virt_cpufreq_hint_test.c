@@ -62,10 +62,11 @@ do {									\
 #define EXPECT_SHOWN(tid, flags, util)						\
 do {										\
 	struct vcf_uclamp __have = vcf_uclamp(tid);				\
+	u32 __flags = (flags), __util = (util);					\
 										\
-	EXPECT_EQ((flags) & KVM_VIRT_CPUFREQ_HINT_MIN ? (util) : NO_HINT_MIN,	\
+	EXPECT_EQ(__flags & KVM_VIRT_CPUFREQ_HINT_MIN ? __util : NO_HINT_MIN,	\
 		  __have.hint_min);						\
-	EXPECT_EQ((flags) & KVM_VIRT_CPUFREQ_HINT_MAX ? (util) : NO_HINT_MAX,	\
+	EXPECT_EQ(__flags & KVM_VIRT_CPUFREQ_HINT_MAX ? __util : NO_HINT_MAX,	\
 		  __have.hint_max);						\
 } while (0)
 
