@@ -66,12 +66,9 @@ count()	# LOG STATUS WHERE
 	summary="$n_ok passed, $bad failed, $n_skip skipped"
 }
 
-# Tests on a boot each, as many at a time as there are CPUs; the results come in order. The caller
-# has variables n and failures, and ends with test_results. Programs that share a boot are run by
-# in_turn, and named in WHERE: "PROGRAM PROGRAM...|WHERE".
+# Tests on a boot of their own each, as many at a time as there are CPUs; the results come in
+# order. The caller has variables n and failures, and ends with test_results.
 boots=()
-# shellcheck disable=SC2016,SC2034	# for the shell of the emulated host
-in_turn='for program; do echo "@begin $program"; "./$program"; echo "@end $program $?"; done'
 
 test_boot()	# LOG WHERE OPTION...
 {
@@ -96,27 +93,8 @@ first_result()
 	wait "$pid" || :
 	read -r rc seconds <"$log.ran"
 	rm "$log.ran"
-	if [[ $where != *'|'* ]]; then
-		count "$log" "$rc" "$where"
-		note "$((n += 1)) $where: $summary, $(duration "$seconds"), ${log#"$TOP"/}"
-		return
-	fi
-	results_in_turn "$log" "${where%|*}" "${where#*|}"
-	[ "$rc" = 0 ] || verdict failed "${where#*|}: exit status $rc of the host"
-	note "all of these: $(duration "$seconds"), ${log#"$TOP"/}"
-}
-
-results_in_turn()	# LOG PROGRAMS WHERE
-{
-	local log=$1 where=$3 part=$1.part programs program status
-	read -ra programs <<<"$2"
-	for program in "${programs[@]}"; do
-		without_kernel_messages "$log" | sed -n "\\,^@begin $program\$,,\\,^@end $program ,p" >"$part"
-		status=$(sed -n "s,^@end $program ,,p" "$part")
-		count "$part" "${status:-125}" "$program, $where"
-		note "$((n += 1)) $program, $where: $summary"
-	done
-	rm "$part"
+	count "$log" "$rc" "$where"
+	note "$((n += 1)) $where: $summary, $(duration "$seconds"), ${log#"$TOP"/}"
 }
 
 test_results() { while [ ${#boots[@]} -gt 0 ]; do first_result; done; }
