@@ -65,10 +65,13 @@ static bool find_transition(u64 after, u64 before, int policy, u32 new, struct t
 FIXTURE(clamps) {
 	struct vcf_worker workers[2], visitor;
 	int cpu;
-	u32 stop;
+	struct busy {
+		bool started;
+		bool stop;
+	} busy[2];
 };
 
-#define NEXT_TO_HIGHEST	1700000
+#define NEXT_TO_HIGHEST	1800000
 
 FIXTURE_SETUP(clamps)
 {
@@ -77,7 +80,7 @@ FIXTURE_SETUP(clamps)
 	/* Who looks on, here, has a say on its CPU. */
 	if (nr_cpus < 2)
 		SKIP(return, "needs 2 CPUs");
-	if (!vcf_load_module("test_cpufreq", "freqs=500000,1000000,1700000,2000000 shared=0"))
+	if (!vcf_load_module("test_cpufreq", "freqs=500000,1000000,1800000,2000000 shared=0"))
 		SKIP(return, "no test_cpufreq.ko");
 	if (access(TRANSITIONS, W_OK))
 		SKIP(return, "no debugfs");
@@ -102,20 +105,29 @@ FIXTURE_TEARDOWN_PARENT(clamps)
 	vcf_unload_module("test_cpufreq");
 }
 
-static void be_busy(void *stop)
+static void be_busy(void *data)
 {
-	while (!READ_ONCE(*(u32 *)stop))
+	struct busy *busy = data;
+
+	WRITE_ONCE(busy->started, true);
+	while (!READ_ONCE(busy->stop))
 		;
 }
 
-static void stop_being_busy(struct _test_data_clamps *self, int nr)
+static void keep_busy(struct _test_data_clamps *self, int worker)
 {
-	int i;
+	struct busy *busy = &self->busy[worker];
 
-	WRITE_ONCE(self->stop, 1);
-	for (i = 0; i < nr; i++)
-		vcf_worker_wait(&self->workers[i]);
-	WRITE_ONCE(self->stop, 0);
+	memset(busy, 0, sizeof(*busy));
+	vcf_worker_post(&self->workers[worker], be_busy, busy);
+	while (!READ_ONCE(busy->started))
+		usleep(1000);
+}
+
+static void stop_being_busy(struct _test_data_clamps *self, int worker)
+{
+	WRITE_ONCE(self->busy[worker].stop, true);
+	vcf_worker_wait(&self->workers[worker]);
 }
 
 static void be_busy_for_a_moment(void *unused)
@@ -127,14 +139,23 @@ static void be_busy_for_a_moment(void *unused)
 		;
 }
 
-/* The CPU's frequency changes to that one, now or soon. */
+/* The frequency that a policy has now */
+static u32 cur_freq(int policy)
+{
+	char path[128], text[32];
+
+	snprintf(path, sizeof(path), VCF_CPUFREQ "policy%d/scaling_cur_freq", policy);
+	TEST_ASSERT(vcf_read_file(path, text, sizeof(text)), "No %s", path);
+	return atoi(text);
+}
+
+/* The CPU has that frequency, now or soon. */
 static bool becomes(struct _test_data_clamps *self, u32 freq)
 {
-	struct transition t;
 	int tries;
 
-	for (tries = 0; tries < 20; tries++) {
-		if (find_transition(0, -1UL, self->cpu, freq, &t))
+	for (tries = 0; tries < 100; tries++) {
+		if (cur_freq(self->cpu) == freq)
 			return true;
 		usleep(20000);
 	}
@@ -146,46 +167,43 @@ TEST_F(clamps, that_go_on_count_a_task_that_never_sleeps)
 {
 	struct transition t;
 
-	forget_transitions();
-	vcf_worker_post(&self->workers[0], be_busy, &self->stop);
+	keep_busy(self, 0);
 	ASSERT_TRUE(becomes(self, HIGHEST));
 
 	/* Another one, which is held down: it must not take the first one along. */
-	vcf_worker_post(&self->workers[1], be_busy, &self->stop);
+	keep_busy(self, 1);
 	ASSERT_EQ(0, vcf_set_uclamp(self->workers[1].tid, 0, 256));
 	forget_transitions();
 	usleep(400000);
 	EXPECT_FALSE(find_transition(0, -1UL, self->cpu, LOWEST, &t));
 
 	/* Until it is alone. */
-	stop_being_busy(self, 2);
-	vcf_worker_post(&self->workers[1], be_busy, &self->stop);
+	stop_being_busy(self, 0);
 	EXPECT_TRUE(becomes(self, LOWEST));
-	WRITE_ONCE(self->stop, 1);
-	vcf_worker_wait(&self->workers[1]);
+	stop_being_busy(self, 1);
 }
 
-/* Below the last bucket, which is that of all tasks without a maximum */
+/*
+ * A busy CPU's frequency falls only while the maximum holds the utilization down, which
+ * grows to 921 at NEXT_TO_HIGHEST. The maximum is of the last one of five buckets if
+ * these are of one size.
+ */
 TEST_F(clamps, with_a_high_maximum_hold_down_again_after_an_ordinary_task_ran)
 {
-	struct transition up, down;
+	struct transition up;
 	int i, raised = 0;
 
-	ASSERT_EQ(0, vcf_set_uclamp(self->workers[0].tid, 0, 850));
-	forget_transitions();
-	vcf_worker_post(&self->workers[0], be_busy, &self->stop);
+	ASSERT_EQ(0, vcf_set_uclamp(self->workers[0].tid, 0, 820));
+	keep_busy(self, 0);
 	ASSERT_TRUE(becomes(self, NEXT_TO_HIGHEST));
 	for (i = 0; i < 30; i++) {
 		forget_transitions();
 		vcf_worker_call(&self->visitor, be_busy_for_a_moment, NULL);
-		usleep(30000);
-		if (!find_transition(0, -1UL, self->cpu, HIGHEST, &up))
-			continue;
-		raised++;
-		EXPECT_TRUE(find_transition(up.counter, -1UL, self->cpu, NEXT_TO_HIGHEST, &down));
+		raised += find_transition(0, -1UL, self->cpu, HIGHEST, &up);
+		EXPECT_TRUE(becomes(self, NEXT_TO_HIGHEST));
 	}
 	EXPECT_LE(1, raised);
-	stop_being_busy(self, 1);
+	stop_being_busy(self, 0);
 }
 
 /* What sched-util-clamp.rst says of a bucket; both values are of the same one. */
@@ -194,11 +212,10 @@ TEST_F(clamps, that_fall_within_a_bucket_stay_until_it_is_empty)
 	struct transition t;
 	int i;
 
-	for (i = 0; i < 2; i++)
+	for (i = 0; i < 2; i++) {
 		ASSERT_EQ(0, vcf_set_uclamp(self->workers[i].tid, 0, 538));
-	forget_transitions();
-	for (i = 0; i < 2; i++)
-		vcf_worker_post(&self->workers[i], be_busy, &self->stop);
+		keep_busy(self, i);
+	}
 	ASSERT_TRUE(becomes(self, NEXT_TO_HIGHEST));
 	forget_transitions();
 	for (i = 0; i < 2; i++)
@@ -206,11 +223,13 @@ TEST_F(clamps, that_fall_within_a_bucket_stay_until_it_is_empty)
 	usleep(400000);
 	EXPECT_FALSE(find_transition(0, -1UL, self->cpu, MIDDLE, &t));
 
-	stop_being_busy(self, 2);
 	for (i = 0; i < 2; i++)
-		vcf_worker_post(&self->workers[i], be_busy, &self->stop);
+		stop_being_busy(self, i);
+	for (i = 0; i < 2; i++)
+		keep_busy(self, i);
 	EXPECT_TRUE(becomes(self, MIDDLE));
-	stop_being_busy(self, 2);
+	for (i = 0; i < 2; i++)
+		stop_being_busy(self, i);
 }
 
 /* A vCPU, its thread, and the CPU that it is pinned to */
@@ -448,17 +467,6 @@ TEST_F(freq, changes_before_the_guests_next_instruction)
 	}
 }
 
-/* The frequency that the policy of vCPU 0's CPU has now */
-static u32 cur_freq(struct _test_data_freq *self, bool shared)
-{
-	char path[128], text[32];
-
-	snprintf(path, sizeof(path), VCF_CPUFREQ "policy%d/scaling_cur_freq",
-		 shared ? 0 : self->cpus[0]);
-	TEST_ASSERT(vcf_read_file(path, text, sizeof(text)), "No %s", path);
-	return atoi(text);
-}
-
 /* vCPU 0 now and then does a little; true when the frequency has come down. */
 static bool comes_down_to(struct _test_data_freq *self, bool shared, u32 freq)
 {
@@ -467,7 +475,7 @@ static bool comes_down_to(struct _test_data_freq *self, bool shared, u32 freq)
 	/* Ever less often, because on a slow host looking is a load, too. */
 	for (tries = 0; tries < 100; tries++) {
 		vcf_worker_enter(&self->workers[0], self->vcpus[0]);
-		if (cur_freq(self, shared) <= freq)
+		if (cur_freq(shared ? 0 : self->cpus[0]) <= freq)
 			return true;
 		usleep(20000 + tries * 4000);
 	}
@@ -513,7 +521,7 @@ static bool is_busy_at(struct _test_data_freq *self, bool shared, u32 freq)
 	for (tries = 0; tries < 10 && n < 40; tries++) {
 		usleep(200000);
 		for (i = n = 0; i < 50; i++) {
-			n += cur_freq(self, shared) == freq;
+			n += cur_freq(shared ? 0 : self->cpus[0]) == freq;
 			usleep(2000 << min(tries, 4));
 		}
 	}
