@@ -22,6 +22,9 @@ check-debug: ## of check, the selftests on a kernel with KASAN, lock debugging, 
 bench: ## what each access costs, against its limits and the pristine kernel
 	@$(steps) $(host) 'build/kernel pristine' measure/bench
 
+sched-cost: ## what hints cost the scheduler: perf bench sched pipe, in instructions
+	@$(steps) $(host) 'build/kernel pristine' build/perf measure/sched
+
 storm: ## what a hostile guest costs others on its CPUs, against its limits
 	@$(steps) $(host) measure/storm
 
@@ -91,6 +94,9 @@ check-long-fuzz: ## random operations for half an hour, and the lines of the dev
 
 check-long-preempt-rt: ## the selftests on a kernel with PREEMPT_RT and lock debugging
 	@scripts/check/long preempt-rt
+
+check-long-nohz-full: ## the selftests where the vCPUs' CPUs have no tick
+	@scripts/check/long nohz-full
 
 check-long-kcsan: ## the selftests on a kernel that looks for data races
 	@scripts/check/long kcsan

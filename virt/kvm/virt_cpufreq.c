@@ -13,8 +13,8 @@
  * read-only memslot at the device's address: then guest loads do not exit.
  *
  * Who protects what:
- *  - domain->lock protects a domain's request, util and hint, and set_perf,
- *    perftbl_sel and perftbl_rd of its pages. These and the hint are read without it.
+ *  - domain->lock protects a domain's request and hint, and set_perf, perftbl_sel and
+ *    perftbl_rd of its pages. The registers and the hint are read without it.
  *  - vcpu->virt_cpufreq and ->virt_cpufreq_id are written under kvm->slots_lock, and
  *    read by the vCPU's own thread under RCU: SRCU is not held on each
  *    architecture where requests are handled and where the guest is entered.
@@ -30,6 +30,7 @@
 #include <linux/fs.h>
 #include <linux/idr.h>
 #include <linux/kvm_host.h>
+#include <linux/kvm_virt_cpufreq.h>
 #include <linux/list.h>
 #include <linux/math64.h>
 #include <linux/minmax.h>
@@ -38,6 +39,7 @@
 #include <linux/nospec.h>
 #include <linux/rcupdate.h>
 #include <linux/sched.h>
+#include <linux/sched/mm.h>
 #include <linux/sched/task.h>
 #include <linux/sched/topology.h>
 #include <linux/sched/uclamp.h>
@@ -52,23 +54,18 @@
 #include <kvm/iodev.h>
 #include <trace/events/kvm.h>
 
-#include "virt_cpufreq.h"
-
 #define REGS_END	(KVM_VIRT_CPUFREQ_PERF_DOMAIN + sizeof(u32))
 
 #define VIRT_CPUFREQ_HINTS	(KVM_VIRT_CPUFREQ_HINT_MIN | KVM_VIRT_CPUFREQ_HINT_MAX)
 #define VIRT_CPUFREQ_FLAGS	(VIRT_CPUFREQ_HINTS | KVM_VIRT_CPUFREQ_NOTIFY)
 
-#define NO_UTIL		(-1)
-
 /**
  * struct virt_cpufreq_domain - a performance domain
  * @desc: the VMM's description
  * @pages: the register pages of the domain
- * @lock: protects @request, @util, @hint, and the registers of @pages except cur_perf
+ * @lock: protects @request, @hint, and the registers of @pages except cur_perf
  * @request: last accepted value of set_perf, 0 before the first
- * @util: the host capacity that @request asks for, NO_UTIL if there is none
- * @hint: what comes of @util for the threads that run the domain's vCPUs, but for
+ * @hint: what comes of @request for the threads that run the domain's vCPUs, but for
  *	the id
  */
 struct virt_cpufreq_domain {
@@ -76,7 +73,6 @@ struct virt_cpufreq_domain {
 	struct list_head pages;
 	spinlock_t lock;	/* see above */
 	u32 request;
-	int util;
 	union uclamp_hint hint;
 };
 
@@ -141,17 +137,12 @@ MODULE_PARM_DESC(virt_cpufreq, "Let VMMs create virtual CPU frequency devices");
 
 static DEFINE_IDA(virt_cpufreq_ids);
 
-bool __weak kvm_arch_has_virt_cpufreq(struct kvm *kvm)
-{
-	return true;
-}
-
 /* What the capability returns */
-u32 kvm_virt_cpufreq_supported(struct kvm *kvm)
+u32 kvm_virt_cpufreq_supported(void)
 {
 	u32 flags = KVM_VIRT_CPUFREQ_NOTIFY;
 
-	if (!READ_ONCE(enabled) || !kvm_arch_has_virt_cpufreq(kvm))
+	if (!READ_ONCE(enabled))
 		return 0;
 
 	if (IS_ENABLED(CONFIG_UCLAMP_HINT))
@@ -172,14 +163,9 @@ static u32 highest_perf(const struct virt_cpufreq_domain *domain)
 }
 
 /* The host capacity that a request asks for; no headroom is added or removed. */
-static int request_to_util(const struct virt_cpufreq_domain *domain, u32 request)
+static u32 request_to_util(const struct virt_cpufreq_domain *domain, u32 request)
 {
-	u64 util;
-
-	if (!request)
-		return NO_UTIL;
-
-	util = div_u64((u64)request * domain->desc.capacity, highest_perf(domain));
+	u64 util = div_u64((u64)request * domain->desc.capacity, highest_perf(domain));
 
 	return min(util, SCHED_CAPACITY_SCALE);
 }
@@ -245,18 +231,6 @@ void __kvm_virt_cpufreq_enter(struct kvm_virt_cpufreq_page *page)
 		virt_cpufreq_set_cur_perf(page, entry_state);
 }
 
-static union uclamp_hint util_to_hint(const struct kvm_virt_cpufreq *dev, int util)
-{
-	union uclamp_hint hint = { .max = SCHED_CAPACITY_SCALE };
-
-	if (util != NO_UTIL && dev->flags & KVM_VIRT_CPUFREQ_HINT_MIN)
-		hint.min = util;
-	if (util != NO_UTIL && dev->flags & KVM_VIRT_CPUFREQ_HINT_MAX)
-		hint.max = util;
-
-	return hint;
-}
-
 /*
  * Have the current thread, the one that runs the page's vCPU, apply the hint. IRQs are
  * off, as the scheduler wants it.
@@ -288,7 +262,7 @@ static __always_inline void virt_cpufreq_apply(struct kvm_virt_cpufreq_page *pag
  * To be called upon KVM_REQ_VIRT_CPUFREQ. Without a device that gives hints about
  * the vCPU, the thread loses the hint that it has from another one.
  *
- * Context: the vCPU's thread. Process context.
+ * Context: the vCPU's thread. Process context, IRQs on.
  */
 void kvm_virt_cpufreq_update_hint(struct kvm_vcpu *vcpu)
 {
@@ -313,19 +287,24 @@ static void virt_cpufreq_request(struct kvm_vcpu *vcpu,
 	struct kvm_virt_cpufreq_page *p, *own = NULL;
 	struct virt_cpufreq_domain *domain = page->domain;
 	struct kvm_virt_cpufreq *dev = page->dev;
-	int util = request_to_util(domain, request);
+	u32 util = request_to_util(domain, request);
+	union uclamp_hint hint = { .max = SCHED_CAPACITY_SCALE };
 	bool changed, kick;
+
+	if (dev->flags & KVM_VIRT_CPUFREQ_HINT_MIN)
+		hint.min = util;
+	if (dev->flags & KVM_VIRT_CPUFREQ_HINT_MAX && request)
+		hint.max = util;
 
 	scoped_guard(spinlock, &domain->lock) {
 		if (domain->request == request)
 			return;
 
-		changed = dev->flags & VIRT_CPUFREQ_HINTS && domain->util != util;
-		/* A lower one can wait for the next entry, but none may end a maximum. */
-		kick = changed && (util > domain->util || util == NO_UTIL);
+		changed = domain->hint.word != hint.word;
+		/* A clamp that falls can wait for the vCPU's next entry. */
+		kick = hint.min > domain->hint.min || hint.max > domain->hint.max;
 		domain->request = request;
-		domain->util = util;
-		WRITE_ONCE(domain->hint.word, util_to_hint(dev, util).word);
+		WRITE_ONCE(domain->hint.word, hint.word);
 
 		list_for_each_entry(p, &domain->pages, list) {
 			virt_cpufreq_set_reg(p, KVM_VIRT_CPUFREQ_SET_PERF, request);
@@ -338,7 +317,7 @@ static void virt_cpufreq_request(struct kvm_vcpu *vcpu,
 	}
 
 	trace_kvm_virt_cpufreq((vcpu ?: page->vcpu)->vcpu_id, domain - dev->domains,
-			       request, max(util, 0));
+			       request, util);
 
 	if (changed && own) {
 		scoped_guard(irq)
@@ -349,7 +328,7 @@ static void virt_cpufreq_request(struct kvm_vcpu *vcpu,
 		/*
 		 * Pairs with smp_store_mb(vcpu->mode, IN_GUEST_MODE): either the vCPU
 		 * sees the request before it enters the guest, or this sees that it is
-		 * there. Others need no kick; one that sleeps is not to be woken up.
+		 * there. Others need no kick, nor does one that sleeps.
 		 */
 		smp_mb__after_atomic();
 		list_for_each_entry(p, &domain->pages, list) {
@@ -463,14 +442,18 @@ static int virt_cpufreq_release(struct inode *inode, struct file *file)
 {
 	struct kvm_virt_cpufreq *dev = file->private_data;
 	struct kvm *kvm = dev->kvm;
+	unsigned int noreclaim;
 	u32 i;
 
 	mutex_lock(&kvm->slots_lock);
 	/*
-	 * On failure the bus is gone altogether, so the device has left it anyway. No
-	 * handler is running any more.
+	 * On failure the bus is gone altogether, so the device has left it anyway. But the
+	 * last holder may be another process than the VMM, and die for lack of memory:
+	 * that is not to cost the VM its bus. No handler is running any more.
 	 */
+	noreclaim = memalloc_noreclaim_save();
 	kvm_io_bus_unregister_dev(kvm, KVM_MMIO_BUS, &dev->io);
+	memalloc_noreclaim_restore(noreclaim);
 	for (i = 0; i < dev->nr_pages; i++) {
 		struct kvm_vcpu *vcpu = dev->pages[i].vcpu;
 
@@ -481,7 +464,7 @@ static int virt_cpufreq_release(struct inode *inode, struct file *file)
 	}
 	mutex_unlock(&kvm->slots_lock);
 
-	/* Nor is a request handled or the guest entered with one of the pages after: */
+	/* That has waited for handlers; wait for who handles a request or enters the guest. */
 	synchronize_rcu();
 
 	for (i = 0; i < dev->nr_pages; i++) {
@@ -596,7 +579,6 @@ static int virt_cpufreq_init_domain(struct virt_cpufreq_domain *domain,
 
 	INIT_LIST_HEAD(&domain->pages);
 	spin_lock_init(&domain->lock);
-	domain->util = NO_UTIL;
 	domain->hint.max = SCHED_CAPACITY_SCALE;
 	return 0;
 }
@@ -705,10 +687,9 @@ static int virt_cpufreq_attach(struct kvm_virt_cpufreq *dev)
 	return kvm_io_bus_register_dev(dev->kvm, KVM_MMIO_BUS, dev->gpa, size, &dev->io);
 }
 
-static int virt_cpufreq_check_args(struct kvm *kvm,
-				   const struct kvm_create_virt_cpufreq *args)
+static int virt_cpufreq_check_args(const struct kvm_create_virt_cpufreq *args)
 {
-	u32 supported = kvm_virt_cpufreq_supported(kvm);
+	u32 supported = kvm_virt_cpufreq_supported();
 	gpa_t size = args->nr_vcpus * KVM_VIRT_CPUFREQ_PAGE_SIZE;
 
 	if (args->flags & ~VIRT_CPUFREQ_FLAGS)
@@ -750,7 +731,7 @@ int kvm_vm_ioctl_create_virt_cpufreq(struct kvm *kvm, void __user *argp)
 	if (copy_from_user(&args, argp, sizeof(args)))
 		return -EFAULT;
 
-	r = virt_cpufreq_check_args(kvm, &args);
+	r = virt_cpufreq_check_args(&args);
 	if (r)
 		return r;
 

@@ -7,7 +7,7 @@
 #include <linux/sched.h>
 
 #ifdef CONFIG_UCLAMP_HINT
-/* Enabled with the first hint, for good. */
+/* Enabled by sched_enable_uclamp_hints(), for good */
 DECLARE_STATIC_KEY_FALSE(sched_uclamp_hints_used);
 
 static __always_inline bool sched_uclamp_hints_are_used(void)

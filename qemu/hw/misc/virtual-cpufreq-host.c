@@ -66,8 +66,8 @@ static uint32_t read_capacity(unsigned int cpu)
 {
     uint32_t capacity = read_cpu_u32(cpu, "cpu_capacity");
 
-    return capacity ? MIN(capacity, VIRTUAL_CPUFREQ_MAX_CAPACITY)
-                    : VIRTUAL_CPUFREQ_MAX_CAPACITY;
+    return capacity ? MIN(capacity, VIRTUAL_CPUFREQ_HOST_CAPACITY)
+                    : VIRTUAL_CPUFREQ_HOST_CAPACITY;
 }
 
 /* Also an open file of sysfs or procfs is made anew for each read from 0. */
@@ -146,7 +146,7 @@ void virtual_cpufreq_host_defaults(uint32_t *capacity, uint32_t *nr_perf,
 
     if (!freqs->len) {
         *nr_perf = 1;
-        perf[0] = max_freq ?: VIRTUAL_CPUFREQ_MAX_CAPACITY;
+        perf[0] = max_freq ?: VIRTUAL_CPUFREQ_HOST_CAPACITY;
         return;
     }
 
@@ -328,8 +328,11 @@ void virtual_cpufreq_host_hint(VirtualCpufreqState *s, uint32_t index)
 
     clamps = page->own;
     if (perf) {
-        clamps = combine(s->hint, page->own, (uint64_t)perf * config->capacity /
-                         virtual_cpufreq_highest(config));
+        uint64_t util = (uint64_t)perf * config->capacity /
+                        virtual_cpufreq_highest(config);
+
+        clamps = combine(s->hint, page->own,
+                         MIN(util, VIRTUAL_CPUFREQ_HOST_CAPACITY));
     }
 
     /* The first hint is set in any case, which shows if that works. */

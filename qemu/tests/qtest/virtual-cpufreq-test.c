@@ -444,11 +444,11 @@ static void test_refused_domains(void)
 
 #define ONE_CPU(rest) DEVICE DOMAINS("{\"cpus\":[0]," rest "}")
     assert_refused(ONE_CPU("\"capacity\":0"),
-                   "domains[0].capacity: 0 is not within 1..1024");
-    assert_refused(ONE_CPU("\"capacity\":1025"),
-                   "domains[0].capacity: 1025 is not within 1..1024");
+                   "domains[0].capacity: 0 is not within 1..65535");
+    assert_refused(ONE_CPU("\"capacity\":65536"),
+                   "domains[0].capacity: 65536 is not within 1..65535");
     assert_refused(ONE_CPU("\"capacity\":-1"),
-                   "domains[0].capacity: -1 is not within 1..1024");
+                   "domains[0].capacity: -1 is not within 1..65535");
     assert_refused(ONE_CPU("\"perf\":[]"),
                    "domains[0].perf: number of values is not within 1..64");
     assert_refused(ONE_CPU("\"perf\":[0,1]"),

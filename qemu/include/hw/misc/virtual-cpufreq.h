@@ -21,7 +21,10 @@ OBJECT_DECLARE_SIMPLE_TYPE(VirtualCpufreqState, VIRTUAL_CPUFREQ)
 
 #define VIRTUAL_CPUFREQ_PAGE_SIZE 4096
 #define VIRTUAL_CPUFREQ_MAX_PERF 64
-#define VIRTUAL_CPUFREQ_MAX_CAPACITY 1024
+#define VIRTUAL_CPUFREQ_MAX_CAPACITY 65535
+
+/* Capacity of the host's biggest CPU at its highest frequency */
+#define VIRTUAL_CPUFREQ_HOST_CAPACITY 1024
 
 /* Offsets within the register page of a vCPU */
 #define VIRTUAL_CPUFREQ_CUR_PERF 0x00

@@ -5,9 +5,16 @@
  * The frequencies are those of test_modules/test_cpufreq.c, which also tells when
  * and by whom they were changed.
  */
+#include <ctype.h>
 #include <limits.h>
 #include <sched.h>
+#include <signal.h>
+#include <sys/wait.h>
+#include <unistd.h>
 
+#include <cgroup_util.h>
+
+#include "arch_timer.h"
 #include "kvm_test_harness.h"
 #include "processor.h"
 #include "virt_cpufreq.h"
@@ -69,6 +76,7 @@ FIXTURE(clamps) {
 		bool started;
 		bool stop;
 	} busy[2];
+	char cgroup[PATH_MAX];
 };
 
 #define NEXT_TO_HIGHEST	1800000
@@ -99,6 +107,8 @@ FIXTURE_SETUP(clamps)
 
 FIXTURE_TEARDOWN_PARENT(clamps)
 {
+	if (self->cgroup[0])
+		cg_destroy(self->cgroup);
 	if (!vcf_host_has_freqs())
 		return;
 	vcf_set_governor(vcf_nr_cpus(), "performance");
@@ -230,6 +240,69 @@ TEST_F(clamps, that_fall_within_a_bucket_stay_until_it_is_empty)
 	EXPECT_TRUE(becomes(self, MIDDLE));
 	for (i = 0; i < 2; i++)
 		stop_being_busy(self, i);
+}
+
+/* A cgroup whose tasks run for a ms each second; false if there is none */
+static bool create_throttled_cgroup(char *cgroup)
+{
+	char root[PATH_MAX], *name;
+
+	if (cg_find_unified_root(root, sizeof(root), NULL))
+		return false;
+	/* Fails when that is so already, or when it cannot be. */
+	cg_write(root, "cgroup.subtree_control", "+cpu");
+	name = cg_name(root, "virt_cpufreq_freq_test");
+	snprintf(cgroup, PATH_MAX, "%s", name);
+	free(name);
+
+	return (!cg_create(cgroup) || errno == EEXIST) &&
+	       !cg_write(cgroup, "cpu.max", "1000 1000000");
+}
+
+/* A visit of a ms in 20, after a while of these: is the CPU at its highest frequency? */
+static bool is_highest_for_visitors(struct _test_data_clamps *self)
+{
+	int i;
+
+	for (i = 0; i < 25; i++) {
+		usleep(20000);
+		vcf_worker_call(&self->visitor, be_busy_for_a_moment, NULL);
+	}
+	return cur_freq(self->cpu) == HIGHEST;
+}
+
+/*
+ * The scheduler takes a task out of its run queue when its group is throttled, without
+ * taking back its clamps: they are others', too, until the task sleeps.
+ */
+TEST_F(clamps, of_a_task_go_on_while_its_group_is_throttled)
+{
+	pid_t pid;
+	int go[2];
+	char c;
+
+	if (!create_throttled_cgroup(self->cgroup))
+		SKIP(return, "no cgroup with cpu.max");
+
+	ASSERT_FALSE(is_highest_for_visitors(self));
+
+	ASSERT_EQ(0, pipe(go));
+	pid = fork();
+	if (!pid) {
+		vcf_pin(0, self->cpu);
+		if (cg_enter_current(self->cgroup) || vcf_set_uclamp(0, 1024, 1024) ||
+		    write(go[1], "", 1) != 1)
+			_exit(1);
+		for (;;)
+			;
+	}
+	ASSERT_EQ(1, read(go[0], &c, 1));
+	EXPECT_TRUE(is_highest_for_visitors(self));
+	EXPECT_LE(1, cg_read_key_long(self->cgroup, "cpu.stat", "nr_throttled "));
+
+	kill(pid, SIGKILL);
+	ASSERT_EQ(pid, waitpid(pid, NULL, 0));
+	EXPECT_FALSE(is_highest_for_visitors(self));
 }
 
 /* A vCPU, its thread, and the CPU that it is pinned to */
@@ -542,6 +615,40 @@ TEST_F(freq, is_held_down_under_load_by_hint_max)
 
 	end_device(self, variant->slot);
 	EXPECT_TRUE(is_busy_at(self, variant->shared, HIGHEST));
+}
+
+#define RATE_LIMIT_US	300000
+
+/*
+ * What the governor drops for its rate limit it does when somebody asks it again, which
+ * is the tick if nobody else does. A nohz_full CPU has none, as documented.
+ */
+TEST_F(freq, that_the_rate_limit_holds_back_comes_with_a_tick)
+{
+	struct transition middle, highest;
+	char text[64];
+
+	if (self->nr_cpus < 2)
+		SKIP(return, "needs 2 CPUs");
+	if (vcf_read_file("/sys/devices/system/cpu/nohz_full", text, sizeof(text)) &&
+	    isdigit(text[0]))
+		SKIP(return, "no tick");
+
+	make_device(self, variant->slot);
+	vcf_worker_set_perf(&self->workers[0], self->vcpus[0], 0, LOWEST);
+	EXPECT_TRUE(is_busy_at(self, variant->shared, LOWEST));
+	vcf_write_file(VCF_CPUFREQ "schedutil/rate_limit_us", "%u", RATE_LIMIT_US);
+	usleep(RATE_LIMIT_US);
+	forget_transitions();
+	vcf_worker_set_perf(&self->workers[0], self->vcpus[0], 0, MIDDLE);
+	vcf_worker_set_perf(&self->workers[0], self->vcpus[0], 0, HIGHEST);
+	vcf_worker_spin(&self->workers[0], self->vcpus[0]);
+	EXPECT_TRUE(VCF_WAIT_FOR(find_transition(0, -1UL, -1, HIGHEST, &highest)));
+	vcf_worker_stop_spin(&self->workers[0], self->vcpus[0]);
+
+	ASSERT_TRUE(find_transition(0, -1UL, -1, MIDDLE, &middle));
+	EXPECT_LE(RATE_LIMIT_US, (highest.counter - middle.counter) *
+		  USEC_PER_SEC / timer_get_cntfrq());
 }
 
 /* vCPU 0 requests for vCPU 1, whose thread is inside the guest. */

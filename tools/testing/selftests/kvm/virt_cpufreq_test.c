@@ -1299,41 +1299,98 @@ TEST_F(fd, close_after_the_vcpu_is_gone_is_harmless)
 }
 
 #ifdef __aarch64__
-/* Its guest's loads exit, then. The guest is not run: its memory would not be ours. */
+#define PROTECTED_MEM	0x80000000ULL
+#define PROTECTED_OUT	0x10000000ULL	/* nobody's */
+
+/* What a protected VM runs, MMU off: store a request, load it, tell what it was. */
+extern const char protected_code[], protected_code_end[];
+asm(
+"	.pushsection .rodata\n"
+"protected_code:\n"
+"	str	w1, [x0]\n"
+"	ldr	w2, [x0]\n"
+"	str	w2, [x3]\n"
+"protected_code_end:\n"
+"	.popsection\n"
+);
+
+static void set_core_reg(int vcpu, u64 id, u64 val)
+{
+	struct kvm_one_reg reg = { .id = id, .addr = (u64)(ulong)&val };
+
+	kvm_ioctl(vcpu, KVM_SET_ONE_REG, &reg);
+}
+
+/*
+ * A guest's memory is not ours when it has run, which the library is not made for, and
+ * a read-only slot is refused: its loads exit.
+ */
 TEST(protected_vm_may_have_a_device_but_no_slot)
 {
-	struct kvm_userspace_memory_region slot = {
+	struct kvm_userspace_memory_region mem = {
+		.guest_phys_addr = PROTECTED_MEM,
+		.memory_size = getpagesize(),
+	}, slot = {
+		.slot = 1,
 		.flags = KVM_MEM_READONLY,
 		.guest_phys_addr = VCF_GPA,
 		.memory_size = vcf_map_size(1),
 	};
+	struct kvm_vcpu_init init;
 	struct vcf_args args;
-	int kvm, vm, fd;
+	struct kvm_run *run;
+	int kvm, vm, vcpu, fd, run_size;
 	const void *map;
+	void *code;
 
 	kvm = open_kvm_dev_path_or_exit();
 	vm = ioctl(kvm, KVM_CREATE_VM, KVM_VM_TYPE_ARM_PROTECTED);
 	if (vm < 0)
 		SKIP(return, "no protected VMs");
-	ASSERT_LE(0, ioctl(vm, KVM_CREATE_VCPU, 0));
+	vcpu = ioctl(vm, KVM_CREATE_VCPU, 0);
+	ASSERT_LE(0, vcpu);
 
 	EXPECT_EQ(VCF_ALL_FLAGS, ioctl(vm, KVM_CHECK_EXTENSION, KVM_CAP_VIRT_CPUFREQ));
 	vcf_args_init(&args, 1, VCF_HINT_MINMAX);
 	fd = ioctl(vm, KVM_CREATE_VIRT_CPUFREQ, &args.create);
 	ASSERT_LE(0, fd);
 	map = vcf_map(fd, 1);
-	vcf_set_regs(fd, 0, 512, 3);
-	EXPECT_EQ(512, vcf_map_reg(map, 0, REG_SET_PERF));
-	EXPECT_EQ(512, vcf_map_reg(map, 0, REG_PERFTBL_RD));
+	vcf_set_regs(fd, 0, 256, 3);
+	EXPECT_EQ(256, vcf_map_reg(map, 0, REG_SET_PERF));
+	EXPECT_EQ(256, vcf_map_reg(map, 0, REG_PERFTBL_RD));
 
 	slot.userspace_addr = (u64)(ulong)map;
 	EXPECT_EQ(-1, ioctl(vm, KVM_SET_USER_MEMORY_REGION, &slot));
 	EXPECT_EQ(EPERM, errno);
 
+	code = kvm_mmap(mem.memory_size, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1);
+	memcpy(code, protected_code, protected_code_end - protected_code);
+	mem.userspace_addr = (u64)(ulong)code;
+	kvm_ioctl(vm, KVM_SET_USER_MEMORY_REGION, &mem);
+	kvm_ioctl(vm, KVM_ARM_PREFERRED_TARGET, &init);
+	kvm_ioctl(vcpu, KVM_ARM_VCPU_INIT, &init);
+	set_core_reg(vcpu, ARM64_CORE_REG(regs.regs[0]), VCF_REG(0, REG_SET_PERF));
+	set_core_reg(vcpu, ARM64_CORE_REG(regs.regs[1]), 512);
+	set_core_reg(vcpu, ARM64_CORE_REG(regs.regs[3]), PROTECTED_OUT);
+	set_core_reg(vcpu, ARM64_CORE_REG(regs.pc), PROTECTED_MEM);
+	run_size = ioctl(kvm, KVM_GET_VCPU_MMAP_SIZE, NULL);
+	run = kvm_mmap(run_size, PROT_READ | PROT_WRITE, MAP_SHARED, vcpu);
+
+	ASSERT_EQ(0, ioctl(vcpu, KVM_RUN, NULL));
+	ASSERT_EQ(KVM_EXIT_MMIO, run->exit_reason);
+	EXPECT_EQ(PROTECTED_OUT, run->mmio.phys_addr);
+	EXPECT_EQ(512, *(u32 *)run->mmio.data);
+	EXPECT_EQ(512, vcf_map_reg(map, 0, REG_SET_PERF));
+	EXPECT_EQ(512, vcf_uclamp(vcf_gettid()).eff_min);
+
+	kvm_munmap(run, run_size);
 	vcf_unmap(map, 1);
 	close(fd);
+	EXPECT_EQ(0, vcf_uclamp(vcf_gettid()).eff_min);
+	close(vcpu);
 	close(vm);
 	close(kvm);
+	kvm_munmap(code, mem.memory_size);
 }
 #endif
 
