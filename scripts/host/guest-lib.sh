@@ -25,13 +25,27 @@ fail()
 
 cpufreq=/sys/devices/system/cpu/cpufreq
 
+# Of all CPUs of the host; leaves the last one's directory in $policy.
+governor()
+{
+	for policy in "$cpufreq"/policy*; do
+		echo "$1" >"$policy/scaling_governor"
+	done
+}
+
+# Files of schedutil: of all policies, or one each
+rate_limit()
+{
+	for file in "$cpufreq"/schedutil/rate_limit_us "$cpufreq"/policy*/schedutil/rate_limit_us; do
+		[ ! -e "$file" ] || echo "$1" >"$file"
+	done
+}
+
 # Frequencies for the host, test_cpufreq.ko's default ones, which schedutil picks
 host_with_frequencies()
 {
 	insmod /tests/test_modules/test_cpufreq.ko || return
-	for policy in "$cpufreq"/policy*; do
-		echo schedutil >"$policy/scaling_governor"
-	done
+	governor schedutil
 }
 
 vm() { d=/tmp/vm-$1; }
