@@ -260,7 +260,7 @@ static void bench(FILE *out, const char *path, bool uses_daemon, int nr_vms)
 		vcf_worker_wait(&vms[i].worker);
 
 	qsort(times, n, sizeof(times[0]), compare);
-	fprintf(out, "%s,%d,%lu,%lu,%lu,%lu,%lu\n", path, nr_vms, times[0], times[n / 2],
+	fprintf(out, "%s,bare,%d,%lu,%lu,%lu,%lu,%lu\n", path, nr_vms, times[0], times[n / 2],
 		times[n * 99 / 100], times[n - 1], others);
 	ksft_test_result_pass("%s, %d guests\n", path, nr_vms);
 }
@@ -300,7 +300,7 @@ int main(int argc, char **argv)
 	snprintf(path, sizeof(path), "%s/poll-cost.csv", dir);
 	out = fopen(path, "w");
 	TEST_ASSERT(out, "Cannot write %s", path);
-	fprintf(out, "path,guests,lowest,median,p99,highest,others\n");
+	fprintf(out, "path,guest,guests,lowest,median,p99,highest,others\n");
 	bench(out, "guest_store", false, 1);
 	bench(out, "guest_store", false, MAX_VMS);
 	bench(out, "daemon", true, 1);
