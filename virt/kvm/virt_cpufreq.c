@@ -13,8 +13,9 @@
  * read-only memslot at the device's address: then guest loads do not exit.
  *
  * Who protects what:
- *  - domain->lock protects a domain's request and hint, and set_perf, perftbl_sel and
- *    perftbl_rd of its pages. The registers and the hint are read without it.
+ *  - domain->lock protects a domain's request, util and hint, and set_perf,
+ *    perftbl_sel and perftbl_rd of its pages. The registers and the hint are read
+ *    without it.
  *  - vcpu->virt_cpufreq and ->virt_cpufreq_id are written under kvm->slots_lock, and
  *    read by the vCPU's own thread under RCU: SRCU is not held on each
  *    architecture where requests are handled and where the guest is entered.
@@ -59,13 +60,16 @@
 #define VIRT_CPUFREQ_HINTS	(KVM_VIRT_CPUFREQ_HINT_MIN | KVM_VIRT_CPUFREQ_HINT_MAX)
 #define VIRT_CPUFREQ_FLAGS	(VIRT_CPUFREQ_HINTS | KVM_VIRT_CPUFREQ_NOTIFY)
 
+#define NO_UTIL		(-1)
+
 /**
  * struct virt_cpufreq_domain - a performance domain
  * @desc: the VMM's description
  * @pages: the register pages of the domain
- * @lock: protects @request, @hint, and the registers of @pages except cur_perf
+ * @lock: protects @request, @util, @hint, and the registers of @pages except cur_perf
  * @request: last accepted value of set_perf, 0 before the first
- * @hint: what comes of @request for the threads that run the domain's vCPUs, but for
+ * @util: the host capacity that @request asks for, NO_UTIL if there is none
+ * @hint: what comes of @util for the threads that run the domain's vCPUs, but for
  *	the id
  */
 struct virt_cpufreq_domain {
@@ -73,6 +77,7 @@ struct virt_cpufreq_domain {
 	struct list_head pages;
 	spinlock_t lock;	/* see above */
 	u32 request;
+	int util;
 	union uclamp_hint hint;
 };
 
@@ -163,9 +168,14 @@ static u32 highest_perf(const struct virt_cpufreq_domain *domain)
 }
 
 /* The host capacity that a request asks for; no headroom is added or removed. */
-static u32 request_to_util(const struct virt_cpufreq_domain *domain, u32 request)
+static int request_to_util(const struct virt_cpufreq_domain *domain, u32 request)
 {
-	u64 util = div_u64((u64)request * domain->desc.capacity, highest_perf(domain));
+	u64 util;
+
+	if (!request)
+		return NO_UTIL;
+
+	util = div_u64((u64)request * domain->desc.capacity, highest_perf(domain));
 
 	return min(util, SCHED_CAPACITY_SCALE);
 }
@@ -231,6 +241,18 @@ void __kvm_virt_cpufreq_enter(struct kvm_virt_cpufreq_page *page)
 		virt_cpufreq_set_cur_perf(page, entry_state);
 }
 
+static union uclamp_hint util_to_hint(const struct kvm_virt_cpufreq *dev, int util)
+{
+	union uclamp_hint hint = { .max = SCHED_CAPACITY_SCALE };
+
+	if (util != NO_UTIL && dev->flags & KVM_VIRT_CPUFREQ_HINT_MIN)
+		hint.min = util;
+	if (util != NO_UTIL && dev->flags & KVM_VIRT_CPUFREQ_HINT_MAX)
+		hint.max = util;
+
+	return hint;
+}
+
 /*
  * Have the current thread, the one that runs the page's vCPU, apply the hint. IRQs are
  * off, as the scheduler wants it.
@@ -287,24 +309,19 @@ static void virt_cpufreq_request(struct kvm_vcpu *vcpu,
 	struct kvm_virt_cpufreq_page *p, *own = NULL;
 	struct virt_cpufreq_domain *domain = page->domain;
 	struct kvm_virt_cpufreq *dev = page->dev;
-	u32 util = request_to_util(domain, request);
-	union uclamp_hint hint = { .max = SCHED_CAPACITY_SCALE };
+	int util = request_to_util(domain, request);
 	bool changed, kick;
-
-	if (dev->flags & KVM_VIRT_CPUFREQ_HINT_MIN)
-		hint.min = util;
-	if (dev->flags & KVM_VIRT_CPUFREQ_HINT_MAX && request)
-		hint.max = util;
 
 	scoped_guard(spinlock, &domain->lock) {
 		if (domain->request == request)
 			return;
 
-		changed = domain->hint.word != hint.word;
-		/* A clamp that falls can wait for the vCPU's next entry. */
-		kick = hint.min > domain->hint.min || hint.max > domain->hint.max;
+		changed = dev->flags & VIRT_CPUFREQ_HINTS && domain->util != util;
+		/* A lower one can wait for the next entry, but none may end a maximum. */
+		kick = changed && (util > domain->util || util == NO_UTIL);
 		domain->request = request;
-		WRITE_ONCE(domain->hint.word, hint.word);
+		domain->util = util;
+		WRITE_ONCE(domain->hint.word, util_to_hint(dev, util).word);
 
 		list_for_each_entry(p, &domain->pages, list) {
 			virt_cpufreq_set_reg(p, KVM_VIRT_CPUFREQ_SET_PERF, request);
@@ -317,7 +334,7 @@ static void virt_cpufreq_request(struct kvm_vcpu *vcpu,
 	}
 
 	trace_kvm_virt_cpufreq((vcpu ?: page->vcpu)->vcpu_id, domain - dev->domains,
-			       request, util);
+			       request, max(util, 0));
 
 	if (changed && own) {
 		scoped_guard(irq)
@@ -579,6 +596,7 @@ static int virt_cpufreq_init_domain(struct virt_cpufreq_domain *domain,
 
 	INIT_LIST_HEAD(&domain->pages);
 	spin_lock_init(&domain->lock);
+	domain->util = NO_UTIL;
 	domain->hint.max = SCHED_CAPACITY_SCALE;
 	return 0;
 }

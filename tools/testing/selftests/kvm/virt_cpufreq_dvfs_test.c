@@ -162,6 +162,8 @@ static void read_stats(int cpu, u32 khz, u64 *nj, u64 *busy)
 
 FIXTURE_SETUP(dvfs)
 {
+	int i;
+
 	self->cpu = vcf_nr_cpus() - 1;
 	if (variant->slower != 1 && !self->cpu)
 		SKIP(return, "needs 2 CPUs");
@@ -170,8 +172,10 @@ FIXTURE_SETUP(dvfs)
 	vcf_worker_start(&self->worker);
 	vcf_pin(self->worker.tid, self->cpu);
 
-	host_loop(&self->worker);
+	/* Without what is left to do of making the VM */
 	self->fastest = host_loop(&self->worker);
+	for (i = 0; i < 5; i++)
+		self->fastest = min(self->fastest, host_loop(&self->worker));
 	if (fabs(self->fastest / 2. / LOOPS - 1) > 0.02)
 		SKIP(return, "the clock does not count instructions");
 

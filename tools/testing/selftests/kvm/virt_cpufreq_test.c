@@ -1303,16 +1303,11 @@ TEST_F(fd, close_after_the_vcpu_is_gone_is_harmless)
 #define PROTECTED_OUT	0x20000000ULL	/* nobody's */
 
 /* What a protected VM runs, MMU off: store a request, load it, tell what it was. */
-extern const char protected_code[], protected_code_end[];
-asm(
-"	.pushsection .rodata\n"
-"protected_code:\n"
-"	str	w1, [x0]\n"
-"	ldr	w2, [x0]\n"
-"	str	w2, [x3]\n"
-"protected_code_end:\n"
-"	.popsection\n"
-);
+static const u32 protected_code[] = {
+	0xb9000001,	/* str w1, [x0] */
+	0xb9400002,	/* ldr w2, [x0] */
+	0xb9000062,	/* str w2, [x3] */
+};
 
 static void set_core_reg(int vcpu, u64 id, u64 val)
 {
@@ -1364,7 +1359,7 @@ TEST(protected_vm_may_have_a_device_but_no_slot)
 	EXPECT_EQ(EPERM, errno);
 
 	code = kvm_mmap(mem.memory_size, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1);
-	memcpy(code, protected_code, protected_code_end - protected_code);
+	memcpy(code, protected_code, sizeof(protected_code));
 	mem.userspace_addr = (u64)(ulong)code;
 	kvm_ioctl(vm, KVM_SET_USER_MEMORY_REGION, &mem);
 	kvm_ioctl(vm, KVM_ARM_PREFERRED_TARGET, &init);
