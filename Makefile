@@ -23,7 +23,7 @@ bench: ## what each access costs, against its limits and the pristine kernel
 	@$(steps) $(host) 'build/kernel pristine' measure/bench
 
 sched-cost: ## what hints cost the scheduler: perf bench sched pipe, in instructions
-	@$(steps) $(host) 'build/kernel pristine' build/perf measure/sched
+	@$(steps) $(host) 'build/kernel pristine' 'build/kernel plain' build/perf measure/sched
 
 storm: ## what a hostile guest costs others on its CPUs, against its limits
 	@$(steps) $(host) measure/storm
