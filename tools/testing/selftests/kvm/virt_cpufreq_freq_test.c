@@ -245,17 +245,8 @@ TEST_F(clamps, that_fall_within_a_bucket_stay_until_it_is_empty)
 /* A cgroup whose tasks run for a ms each second; false if there is none */
 static bool create_throttled_cgroup(char *cgroup)
 {
-	char root[PATH_MAX], *name;
-
-	if (cg_find_unified_root(root, sizeof(root), NULL))
-		return false;
-	/* Fails when that is so already, or when it cannot be. */
-	cg_write(root, "cgroup.subtree_control", "+cpu");
-	name = cg_name(root, "virt_cpufreq_freq_test");
-	snprintf(cgroup, PATH_MAX, "%s", name);
-	free(name);
-
-	return (!cg_create(cgroup) || errno == EEXIST) &&
+	return vcf_cgroup_name(cgroup, PATH_MAX, "virt_cpufreq_freq_test") &&
+	       (!cg_create(cgroup) || errno == EEXIST) &&
 	       !cg_write(cgroup, "cpu.max", "1000 1000000");
 }
 

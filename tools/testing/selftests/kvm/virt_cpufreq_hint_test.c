@@ -471,16 +471,8 @@ TEST_F(limit, of_the_realtime_default_is_a_floor)
 /* The test moves to a new cgroup with uclamp files; false if there are none. */
 static bool enter_new_cgroup(char *cgroup)
 {
-	char root[PATH_MAX], *name;
-
-	if (cg_find_unified_root(root, sizeof(root), NULL))
+	if (!vcf_cgroup_name(cgroup, PATH_MAX, "virt_cpufreq_test"))
 		return false;
-	/* Fails when that is so already, or when it cannot be. */
-	cg_write(root, "cgroup.subtree_control", "+cpu");
-
-	name = cg_name(root, "virt_cpufreq_test");
-	snprintf(cgroup, PATH_MAX, "%s", name);
-	free(name);
 	if (cg_create(cgroup) && errno != EEXIST)
 		return false;
 	if (cg_write(cgroup, "cpu.uclamp.max", "max"))

@@ -649,16 +649,8 @@ TEST_F_TIMEOUT(life, of_a_vmm_that_executes_another_program_ends, 600)
 /* A cgroup for the test, which it enters, and one below it that takes single threads */
 static bool enter_cgroup(struct _test_data_life *self)
 {
-	char root[64], *name;
-
-	if (cg_find_unified_root(root, sizeof(root), NULL))
+	if (!vcf_cgroup_name(self->base, sizeof(self->base), CGROUP_NAME))
 		return false;
-	/* Fails when that is so already, or when it cannot be. */
-	cg_write(root, "cgroup.subtree_control", "+cpu");
-
-	name = cg_name(root, CGROUP_NAME);
-	snprintf(self->base, sizeof(self->base), "%s", name);
-	free(name);
 	snprintf(self->limited, sizeof(self->limited), "%s/limited", self->base);
 
 	return !cg_create(self->base) && !cg_enter_current(self->base) &&

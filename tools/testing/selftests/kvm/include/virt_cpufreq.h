@@ -225,6 +225,9 @@ int vcf_nr_areas(void);
 int vcf_eventfd_id(int fd);
 int vcf_next_eventfd_id(void);
 
+/* A path for a new cgroup below the root, with the cpu controller; false: no cgroups */
+bool vcf_cgroup_name(char *path, size_t size, const char *name);
+
 int vcf_nr_cpus(void);
 /* A cpufreq driver, so that cur_perf is not the same all the time */
 bool vcf_host_has_freqs(void);

@@ -5,6 +5,7 @@
 #include <ctype.h>
 #include <dirent.h>
 #include <fcntl.h>
+#include <limits.h>
 #include <sched.h>
 #include <signal.h>
 #include <stdio.h>
@@ -20,6 +21,8 @@
 #include "processor.h"
 #include "ucall_common.h"
 #include "virt_cpufreq.h"
+
+#include <cgroup_util.h>
 
 enum guest_op {
 	GUEST_NOP,
@@ -780,6 +783,20 @@ void vcf_switch_on(void)
 bool vcf_host_has_freqs(void)
 {
 	return !access(VCF_CPUFREQ "policy0", F_OK);
+}
+
+bool vcf_cgroup_name(char *path, size_t size, const char *name)
+{
+	char root[PATH_MAX], *full;
+
+	if (cg_find_unified_root(root, sizeof(root), NULL))
+		return false;
+	/* Fails when that is so already, or when it cannot be. */
+	cg_write(root, "cgroup.subtree_control", "+cpu");
+	full = cg_name(root, name);
+	snprintf(path, size, "%s", full);
+	free(full);
+	return true;
 }
 
 int vcf_nr_cpus(void)

@@ -37,7 +37,7 @@
 #include <linux/timex.h>
 
 #define MAX_FREQS	64
-#define NR_TRANSITIONS	2048
+#define NR_TRANSITIONS	512
 
 static unsigned int freqs[MAX_FREQS] = { 500000, 1000000, 1500000, 2000000 };
 static unsigned int nr_freqs = 4;
